@@ -1,0 +1,53 @@
+"""What an activation is: a name and four pure functions."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from funcnet.comparison import code_of
+from funcnet.types import Values
+
+Scheme = Literal["he", "glorot", "lecun"]
+
+
+@dataclass(frozen=True)
+class Activation:
+    """An elementwise function h = φ(z) with its first three derivatives.
+
+    Each derivative is given both the pre-activation z and the output h = φ(z), and uses whichever keeps full
+    accuracy; what goes unused costs nothing once compiled. An activation of your own is such a value:
+
+    >>> import jax.numpy as jnp
+    >>> import funcnet as fn
+    >>> square = fn.Activation(
+    ...     name="square",
+    ...     value=lambda z: z * z,
+    ...     slope=lambda z, h: 2 * z,
+    ...     curvature=lambda z, h: jnp.full_like(z, 2),
+    ...     third=lambda z, h: jnp.zeros_like(z),
+    ... )
+    >>> net = fn.MLP((3, 4, 2), activation=square, loss=fn.half_squared_error)
+
+    Attributes:
+        name: What it is called. Activations are compared by name, constants and the code of their functions.
+        value: φ(z).
+        slope: φ'(z), from (z, h).
+        curvature: φ''(z), from (z, h).
+        third: φ'''(z), from (z, h).
+        constants: The numbers its functions close over.
+        initializer: The scheme that `init` uses for the layer in front of it.
+    """
+
+    name: str
+    value: Callable[[Values], Values] = field(compare=False, repr=False)
+    slope: Callable[[Values, Values], Values] = field(compare=False, repr=False)
+    curvature: Callable[[Values, Values], Values] = field(compare=False, repr=False)
+    third: Callable[[Values, Values], Values] = field(compare=False, repr=False)
+    constants: tuple[float, ...] = ()
+    initializer: Scheme = field(default="glorot", compare=False, repr=False)
+    code: tuple[Any, ...] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Derive what the comparison of functions goes by."""
+        functions = (self.value, self.slope, self.curvature, self.third)
+        object.__setattr__(self, "code", tuple(code_of(f) for f in functions))

@@ -1,0 +1,107 @@
+"""What can be told of a call from shapes and dtypes alone, told before anything is computed.
+
+Values (a label out of range, a NaN, a negative weight) are checked where data enters a program: see
+`funcnet.training.checks`.
+"""
+
+import math
+from typing import Any
+
+import jax.numpy as jnp
+
+from funcnet.network import MLP
+from funcnet.precision import is_floating
+
+
+def check_network(net: Any, params: Any) -> None:
+    """Refuse parameters that are not those of the network.
+
+    Raises:
+        TypeError: If net is no MLP, params no tuple of layers, or their dtypes are not one floating-point dtype.
+        ValueError: If the number of layers or a shape does not match the widths.
+    """
+    if not isinstance(net, MLP):
+        raise TypeError(f"net must be a funcnet.MLP; got {type(net).__name__}")
+    if not isinstance(params, tuple | list) or not all(hasattr(p, "w") and hasattr(p, "b") for p in params):
+        raise TypeError(f"params must be a tuple of funcnet.Layer(w, b); got {type(params).__name__}")
+    if len(params) != net.n_layers:
+        raise ValueError(f"params must have {net.n_layers} layers to match widths {net.widths}; got {len(params)}")
+    dtype = params[0].w.dtype
+    for i, layer in enumerate(params):
+        shape = net.widths[i : i + 2]
+        for name, array, expected in (("w", layer.w, shape), ("b", layer.b, shape[1:])):
+            if array.shape != expected:
+                raise ValueError(f"params[{i}].{name} must have shape {expected}; got {array.shape}")
+            if not is_floating(array) or array.dtype != dtype:
+                raise TypeError(
+                    f"params must share one floating-point dtype; got {dtype} in params[0].w "
+                    f"and {array.dtype} in params[{i}].{name}"
+                )
+
+
+def check_features(net: MLP, x: Any) -> None:
+    """Refuse a batch that does not fit the first layer.
+
+    Raises:
+        TypeError: If x is no floating-point array.
+        ValueError: If its number of features is not the network's.
+    """
+    _check_array("x", x)
+    if not is_floating(x):
+        raise TypeError(f"x must be floating point, for example x.astype('float32'); got {x.dtype}")
+    features = math.prod(x.shape[1:])
+    if x.ndim < 2 or features != net.widths[0]:
+        got = f"{features} (shape {x.shape})" if x.ndim >= 2 else f"shape {x.shape}"
+        raise ValueError(f"x must have {net.widths[0]} features to match params[0].w; got {got}")
+
+
+def check_targets(net: MLP, n: int, y: Any) -> None:
+    """Refuse targets that do not fit the loss and the outputs, `(n, 1)` against `(n,)` among them.
+
+    Raises:
+        TypeError: If y is no array of numbers, or labels are not integers.
+        ValueError: If its shape is not that of labels or targets.
+    """
+    _check_array("y", y)
+    if not (jnp.issubdtype(y.dtype, jnp.integer) or y.dtype == jnp.bool_ or is_floating(y)):
+        raise TypeError(f"y must be real numbers; got {y.dtype}")
+    k, name = net.widths[-1], net.loss.name
+    if net.loss.targets == "real":
+        if y.shape != (n, k):
+            raise ValueError(f"y must have the shape {(n, k)} of the outputs for {name}; got {y.shape}")
+    elif y.shape == (n,):
+        if is_floating(y):
+            raise TypeError(f"y must be integer labels (or target distributions of shape {(n, k)}); got {y.dtype}")
+    elif y.shape != (n, k):
+        raise ValueError(
+            f"y must be labels of shape {(n,)} or target distributions of shape {(n, k)} for {name}; got {y.shape}"
+        )
+
+
+def check_weights(n: int, weights: Any) -> None:
+    """Refuse example weights that are not one number for each example.
+
+    Raises:
+        TypeError: If weights is no array of real numbers.
+        ValueError: If its shape is not (n,).
+    """
+    if weights is None:
+        return
+    _check_array("weights", weights)
+    if not (jnp.issubdtype(weights.dtype, jnp.integer) or weights.dtype == jnp.bool_ or is_floating(weights)):
+        raise TypeError(f"weights must be real numbers; got {weights.dtype}")
+    if weights.shape != (n,):
+        raise ValueError(f"weights must have shape {(n,)}, one for each example of x; got {weights.shape}")
+
+
+def check_call(net: Any, params: Any, x: Any, y: Any, weights: Any = None) -> None:
+    """All of the above, in the order of the arguments."""
+    check_network(net, params)
+    check_features(net, x)
+    check_targets(net, x.shape[0], y)
+    check_weights(x.shape[0], weights)
+
+
+def _check_array(name: str, array: Any) -> None:
+    if not hasattr(array, "shape") or not hasattr(array, "dtype"):
+        raise TypeError(f"{name} must be a JAX or NumPy array; got {type(array).__name__}")

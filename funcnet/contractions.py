@@ -1,0 +1,25 @@
+"""What the two sweeps leave, contracted: no loss and no network in sight."""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from funcnet.precision import matmul
+from funcnet.types import Layer, Params
+
+Rows = Float[Array, "n width"]
+
+
+def gradient(inputs: tuple[Rows, ...], deltas: tuple[Rows, ...], operand_dtype: str | None = None) -> Params:
+    """dW_l = A_{l−1}ᵀ Δ_l and db_l = Δ_lᵀ 1, summed over the rows.
+
+    Derivation:
+        dℓ = Σ_l tr(Δ_lᵀ dZ_l) with dZ_l = A_{l−1} dW_l + 1 db_lᵀ:
+        tr(Δ_lᵀ A_{l−1} dW_l) = tr((A_{l−1}ᵀ Δ_l)ᵀ dW_l) and tr(Δ_lᵀ 1 db_lᵀ) = (Δ_lᵀ 1)ᵀ db_l.
+
+    References:
+        Rumelhart, Hinton, Williams 1986, Learning representations by back-propagating errors.
+    """
+    return tuple(
+        Layer(matmul(a.T, delta, operand_dtype), jnp.sum(delta, axis=0))
+        for a, delta in zip(inputs, deltas, strict=True)
+    )

@@ -1,0 +1,262 @@
+"""The network's outputs, its loss, and the gradients of the loss in closed form.
+
+    L = Σ wᵢ ℓᵢ / Σ wᵢ + ½ · l2 · Σ_l ‖W_l‖²
+
+is written once, in `_reduce`; every output cotangent carries the same cᵢ = wᵢ / Σ w. Without weights every wᵢ is 1. A
+weight of 2 equals the row twice, a weight of 0 equals the row absent (even one with NaN in it), and Σ w = 0 gives a
+data term of 0.
+"""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Shaped
+
+from funcnet import contractions
+from funcnet.affine import flatten
+from funcnet.boundary import check_call, check_features, check_network
+from funcnet.network import MLP
+from funcnet.precision import cast_like, lift, matmul
+from funcnet.sweeps import Saved, backward, forward
+from funcnet.types import Features, KeyArray, Layer, Params, Targets, Weights
+
+
+class Call(NamedTuple):
+    """The checked arguments of a call, in the dtype they are computed in.
+
+    Attributes:
+        params: The parameters, lifted to the work dtype.
+        x: The features of each example in one row; 0 where the weight is 0.
+        y: The targets in the work dtype, or integer labels; 0 where the weight is 0.
+        c: c_i = w_i / Σ w.
+    """
+
+    params: Params
+    x: Float[Array, "n d"]
+    y: Shaped[Array, "n ..."]
+    c: Float[Array, " n"]
+
+
+def lift_params(params: Params) -> Params:
+    """The parameters in the dtype they are computed in."""
+    return tuple(Layer(lift(layer.w), lift(layer.b)) for layer in params)
+
+
+def enter(net: MLP, params: Params, x: Features, y: Targets, weights: Weights | None) -> Call:
+    """Check the arguments of a call and bring them into the form the sweeps compute with."""
+    check_call(net, params, x, y, weights)
+    params = lift_params(params)
+    dtype, n = params[0].w.dtype, x.shape[0]
+    rows, y = jnp.asarray(flatten(x), dtype), jnp.asarray(y)
+    if y.ndim > 1:
+        y = y.astype(dtype)
+    if weights is None:
+        return Call(params, rows, y, jnp.full(n, 1 / max(n, 1), dtype))
+    w = jnp.asarray(weights, dtype)
+    total = jnp.sum(w)
+    c = jnp.where(total == 0, 0, w / jnp.where(total == 0, 1, total))
+    absent = w == 0
+    rows = jnp.where(absent[:, None], 0, rows)
+    y = jnp.where(absent if y.ndim == 1 else absent[:, None], jnp.zeros_like(y), y)
+    return Call(params, rows, y, c)
+
+
+def _reduce(net: MLP, call: Call, losses: Float[Array, " n"]) -> Float[Array, ""]:
+    """Σ c_i ℓ_i + ½ · l2 · Σ ‖W_l‖²."""
+    data = jnp.sum(call.c * losses)
+    if net.l2 is None:
+        return data
+    return data + 0.5 * jnp.asarray(net.l2, data.dtype) * squared_weights(call.params)
+
+
+def squared_weights(params: Params) -> Float[Array, ""]:
+    """Σ_l ‖W_l‖², biases left out."""
+    return jnp.sum(jnp.stack([jnp.sum(jnp.square(layer.w)) for layer in params]))
+
+
+def apply(net: MLP, params: Params, x: Features, *, key: KeyArray | None = None) -> Float[Array, "n k"]:
+    """The outputs A_L of the network in the parameters' dtype: logits where the loss is a cross-entropy.
+
+        A_0 = X,    A_l = φ_l(A_{l−1} W_l + 1 b_lᵀ)
+
+    Args:
+        net: The network.
+        params: Its parameters.
+        x: A batch; features of any rank are flattened.
+        key: The dropout key; without one the network is deterministic.
+
+    Raises:
+        TypeError: If an argument is not of its kind.
+        ValueError: If the shapes do not fit; the message names the argument.
+    """
+    check_network(net, params)
+    check_features(net, x)
+    lifted = lift_params(params)
+    outputs, _ = forward(net, lifted, jnp.asarray(flatten(x), lifted[0].w.dtype), key)
+    return outputs.astype(params[0].w.dtype)
+
+
+def per_example_losses(
+    net: MLP, params: Params, x: Features, y: Targets, *, key: KeyArray | None = None
+) -> Float[Array, " n"]:
+    """ℓ_i of each example, summed over outputs: not averaged, not weighted, without l2.
+
+    Raises:
+        TypeError: If an argument is not of its kind.
+        ValueError: If the shapes do not fit; the message names the argument.
+    """
+    call = enter(net, params, x, y, None)
+    outputs, _ = forward(net, call.params, call.x, key)
+    return net.loss.value(outputs, call.y).astype(params[0].w.dtype)
+
+
+def loss(
+    net: MLP,
+    params: Params,
+    x: Features,
+    y: Targets,
+    *,
+    weights: Weights | None = None,
+    key: KeyArray | None = None,
+) -> Float[Array, ""]:
+    """L = Σ wᵢ ℓᵢ / Σ wᵢ + ½ · l2 · Σ_l ‖W_l‖², in plain JAX.
+
+    Since a weight of 0 equals the row absent, the derivative in a weight that is 0 is not that of a row present.
+
+    Args:
+        net: The network.
+        params: Its parameters.
+        x: A batch; features of any rank are flattened.
+        y: Integer labels (n,), or targets in the shape (n, k) of the outputs.
+        weights: One weight for each example; may be negative.
+        key: The dropout key; without one the network is deterministic.
+
+    Raises:
+        TypeError: If an argument is not of its kind.
+        ValueError: If the shapes do not fit; the message names the argument.
+    """
+    call = enter(net, params, x, y, weights)
+    outputs, _ = forward(net, call.params, call.x, key)
+    return _reduce(net, call, net.loss.value(outputs, call.y)).astype(params[0].w.dtype)
+
+
+class Swept(NamedTuple):
+    """What a forward and a backward sweep leave, in the work dtype.
+
+    Attributes:
+        value: L.
+        losses: ℓ_i.
+        outputs: A_L.
+        saved: What the forward sweep saved.
+        deltas: Δ_1 … Δ_L.
+    """
+
+    value: Float[Array, ""]
+    losses: Float[Array, " n"]
+    outputs: Float[Array, "n k"]
+    saved: Saved
+    deltas: tuple[Float[Array, "n width"], ...]
+
+
+def both_sweeps(net: MLP, call: Call, key: KeyArray | None) -> Swept:
+    """Run the forward sweep, then the backward sweep with the cotangent c_i g_i of the outputs.
+
+    Derivation:
+        d Σ_i c_i ℓ_i = Σ_i c_i g_iᵀ d outputs_i = tr((diag(c) g)ᵀ d outputs).
+    """
+    outputs, saved = forward(net, call.params, call.x, key)
+    losses = net.loss.value(outputs, call.y)
+    deltas, _ = backward(net, call.params, saved, call.c[:, None] * net.loss.gradient(outputs, call.y))
+    return Swept(_reduce(net, call, losses), losses, outputs, saved, deltas)
+
+
+def parameter_gradient(net: MLP, call: Call, swept: Swept) -> Params:
+    """∂L/∂params: dW_l = A_{l−1}ᵀ Δ_l + l2 · W_l, db_l = Δ_lᵀ 1.
+
+    Derivation:
+        The data term is contracted in `funcnet.contractions.gradient`; d ½ ‖W_l‖² = tr(W_lᵀ dW_l).
+    """
+    grads = contractions.gradient(swept.saved.inputs, swept.deltas, net.operand_dtype)
+    if net.l2 is None:
+        return grads
+    l2 = jnp.asarray(net.l2, swept.outputs.dtype)
+    return tuple(Layer(g.w + l2 * layer.w, g.b) for g, layer in zip(grads, call.params, strict=True))
+
+
+def row_gradient(net: MLP, call: Call, swept: Swept) -> Float[Array, "n d"]:
+    """∂L/∂X = Δ_1 W_1ᵀ, with the features of each example in one row.
+
+    Derivation:
+        In the first layer dZ_1 = dX W_1, so dL = tr(Δ_1ᵀ dX W_1) = tr((Δ_1 W_1ᵀ)ᵀ dX).
+    """
+    return matmul(swept.deltas[0], call.params[0].w.T, net.operand_dtype)
+
+
+def value_and_grad(
+    net: MLP,
+    params: Params,
+    x: Features,
+    y: Targets,
+    *,
+    weights: Weights | None = None,
+    key: KeyArray | None = None,
+) -> tuple[Float[Array, ""], Params]:
+    """L and ∂L/∂params in closed form: what `jax.value_and_grad(funcnet.loss, argnums=1)` returns.
+
+        Δ_L = φ_L'(Z_L) ∘ (c g),    Δ_{l−1} = (Δ_l W_lᵀ) ∘ φ'(Z_{l−1}),    dW_l = A_{l−1}ᵀ Δ_l + l2 · W_l,
+        db_l = Δ_lᵀ 1
+
+    Derivation:
+        dL = tr((c g)ᵀ dA_L) + l2 · Σ_l tr(W_lᵀ dW_l). Through dA_l = φ'(Z_l) ∘ dZ_l the first term is tr(Δ_lᵀ dZ_l),
+        and dZ_l = A_{l−1} dW_l + 1 db_lᵀ + dA_{l−1} W_l splits it: tr((A_{l−1}ᵀ Δ_l)ᵀ dW_l), (Δ_lᵀ 1)ᵀ db_l, and
+        tr((Δ_l W_lᵀ)ᵀ dA_{l−1}), which is where the layer before goes on.
+
+    Args:
+        net: The network.
+        params: Its parameters; the gradients have their structure, shapes and dtype.
+        x: A batch; features of any rank are flattened.
+        y: Integer labels (n,), or targets in the shape (n, k) of the outputs.
+        weights: One weight for each example; may be negative.
+        key: The dropout key; the same key drops the same units as in `loss`.
+
+    Raises:
+        TypeError: If an argument is not of its kind.
+        ValueError: If the shapes do not fit; the message names the argument.
+
+    References:
+        Rumelhart, Hinton, Williams 1986, Learning representations by back-propagating errors.
+
+    >>> import jax, jax.numpy as jnp
+    >>> import funcnet as fn
+    >>> net = fn.MLP((3, 4, 2), activation=fn.tanh, loss=fn.softmax_cross_entropy)
+    >>> params = fn.init(jax.random.key(0), net)
+    >>> value, grads = jax.jit(fn.value_and_grad)(net, params, jnp.ones((5, 3)), jnp.array([0, 1, 1, 0, 1]))
+    >>> value.shape, grads[1].w.shape
+    ((), (4, 2))
+    """
+    call = enter(net, params, x, y, weights)
+    swept = both_sweeps(net, call, key)
+    return swept.value.astype(params[0].w.dtype), cast_like(parameter_gradient(net, call, swept), params)
+
+
+def input_gradient(
+    net: MLP,
+    params: Params,
+    x: Features,
+    y: Targets,
+    *,
+    weights: Weights | None = None,
+    key: KeyArray | None = None,
+) -> Features:
+    """∂L/∂x = Δ_1 W_1ᵀ in closed form, in the shape and dtype of x.
+
+    Derivation:
+        As for `value_and_grad`, down to dL = tr(Δ_1ᵀ dZ_1); there dZ_1 = dX W_1, so dL = tr((Δ_1 W_1ᵀ)ᵀ dX).
+
+    Raises:
+        TypeError: If an argument is not of its kind.
+        ValueError: If the shapes do not fit; the message names the argument.
+    """
+    call = enter(net, params, x, y, weights)
+    x = jnp.asarray(x)
+    return row_gradient(net, call, both_sweeps(net, call, key)).reshape(x.shape).astype(x.dtype)

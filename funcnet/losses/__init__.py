@@ -1,0 +1,32 @@
+"""Losses with their gradient, Hessian action and Hessian factor in closed form.
+
+Each gives one value for each example, summed over outputs; it never averages over examples and never weights them.
+"""
+
+from collections.abc import Callable
+
+from funcnet.losses.cross_entropy import label_smoothed, sigmoid_cross_entropy, softmax_cross_entropy
+from funcnet.losses.loss import Loss as Loss
+from funcnet.losses.loss import diagonal as diagonal
+from funcnet.losses.regression import absolute_error, half_squared_error, huber, poisson
+
+LOSSES: dict[str, Callable[[], Loss]] = {
+    "half_squared_error": lambda: half_squared_error,
+    "absolute_error": lambda: absolute_error,
+    "huber": huber,
+    "poisson": lambda: poisson,
+    "sigmoid_cross_entropy": lambda: sigmoid_cross_entropy,
+    "softmax_cross_entropy": lambda: softmax_cross_entropy,
+    "label_smoothed": label_smoothed,
+}
+
+
+def by_name(name: str) -> Loss:
+    """The loss of that name, with the default constants where it has any (huber(1.0), label_smoothed(0.1)).
+
+    Raises:
+        ValueError: If there is none of that name; the message lists those there are.
+    """
+    if name not in LOSSES:
+        raise ValueError(f"loss must be one of {', '.join(LOSSES)}; got {name!r}")
+    return LOSSES[name]()

@@ -1,0 +1,90 @@
+"""The forward sweep and the backward sweep of an MLP. They know no loss: the cotangent of the outputs comes in.
+
+A sweep computes in the work dtype: float32 for float16 and bfloat16 parameters, else the parameters' own.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from funcnet.affine import affine_map
+from funcnet.network import MLP
+from funcnet.precision import matmul
+from funcnet.types import KeyArray, Params
+
+Rows = Float[Array, "n width"]
+
+
+class Saved(NamedTuple):
+    """What the forward sweep leaves for every other sweep and contraction.
+
+    Attributes:
+        inputs: A_0 … A_{L−1}, the input of each layer.
+        z: Z_1 … Z_L, the pre-activations.
+        hidden: φ_1(Z_1) … φ_L(Z_L), before dropout.
+        masks: M_1 … M_{L−1} with A_l = M_l ∘ φ_l(Z_l), or None without dropout.
+    """
+
+    inputs: tuple[Rows, ...]
+    z: tuple[Rows, ...]
+    hidden: tuple[Rows, ...]
+    masks: tuple[Rows, ...] | None
+
+
+def dropout_masks(net: MLP, key: KeyArray | None, n: int, like: Array) -> tuple[Rows, ...] | None:
+    """Inverted dropout: 0 with probability p = `net.dropout`, else 1 / (1 − p), a key for each hidden layer.
+
+    The draw is in float32 whatever the dtype, so that the same key drops the same units in every precision; row i
+    does not depend on the number of rows.
+    """
+    if net.dropout is None or key is None or net.n_layers == 1:
+        return None
+    keep = 1 - jnp.asarray(net.dropout, jnp.float32)
+    scale = 1 / keep.astype(like.dtype)
+    return tuple(
+        jnp.where(jax.random.bernoulli(k, keep, (n, width)), scale, jnp.zeros_like(scale))
+        for k, width in zip(jax.random.split(key, net.n_layers - 1), net.widths[1:-1], strict=True)
+    )
+
+
+def forward(net: MLP, params: Params, x: Float[Array, "n d"], key: KeyArray | None) -> tuple[Rows, Saved]:
+    """The outputs A_L, and what the other sweeps need.
+
+    Z_l = A_{l−1} W_l + 1 b_lᵀ,    A_l = M_l ∘ φ_l(Z_l)
+    """
+    masks = dropout_masks(net, key, x.shape[0], x)
+    inputs, pre_activations, hidden = [x], [], []
+    for i, (layer, activation) in enumerate(zip(params, net.activations, strict=True)):
+        z = affine_map(inputs[-1], layer.w, layer.b, net.operand_dtype)
+        h = activation.value(z)
+        pre_activations.append(z)
+        hidden.append(h)
+        inputs.append(h if masks is None or i == net.n_layers - 1 else masks[i] * h)
+    outputs = inputs.pop()
+    return outputs, Saved(tuple(inputs), tuple(pre_activations), tuple(hidden), masks)
+
+
+def backward(
+    net: MLP, params: Params, saved: Saved, d_outputs: Rows
+) -> tuple[tuple[Rows, ...], tuple[Rows, ...]]:
+    """The cotangents (Δ_1 … Δ_L) of the pre-activations and those of φ_1(Z_1) … φ_L(Z_L), from that of the outputs.
+
+        dH_L = d_outputs,    Δ_l = φ_l'(Z_l) ∘ dH_l,    dH_{l−1} = M_{l−1} ∘ (Δ_l W_lᵀ)
+
+    Derivation:
+        dℓ = tr(dH_lᵀ dφ(Z_l)) = tr(dH_lᵀ (φ'(Z_l) ∘ dZ_l)) = tr((dH_l ∘ φ'(Z_l))ᵀ dZ_l), which is Δ_l. Through the
+        layer's input alone, dZ_l = dA_{l−1} W_l, so dℓ = tr(Δ_lᵀ dA_{l−1} W_l) = tr((Δ_l W_lᵀ)ᵀ dA_{l−1}), and
+        dA_{l−1} = M_{l−1} ∘ dφ(Z_{l−1}).
+
+    References:
+        Rumelhart, Hinton, Williams 1986, Learning representations by back-propagating errors.
+    """
+    deltas, d_hidden = [], [d_outputs]
+    for i in reversed(range(net.n_layers)):
+        deltas.append(net.activations[i].slope(saved.z[i], saved.hidden[i]) * d_hidden[-1])
+        if i > 0:
+            d_input = matmul(deltas[-1], params[i].w.T, net.operand_dtype)
+            d_hidden.append(d_input if saved.masks is None else saved.masks[i - 1] * d_input)
+    return tuple(reversed(deltas)), tuple(reversed(d_hidden))

@@ -1,0 +1,36 @@
+"""The two pytrees everything else passes around, and the array types their annotations use."""
+
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Array, Bool, Float, Key, Real, Shaped, UInt32
+
+AnyArray = jax.Array | np.ndarray
+"""What a caller may pass where an array is wanted."""
+
+Values = Float[Array, "*s"]
+"""What an elementwise function takes and gives: any shape, and the same shape."""
+
+Features = Float[AnyArray, "n *features"]
+"""A batch of n examples, each of any rank; flattened on entry."""
+
+Targets = Real[AnyArray, "n ..."] | Bool[AnyArray, "n ..."]
+"""Integer labels `(n,)`, or targets in the shape `(n, k)` of the outputs."""
+
+Weights = Real[AnyArray, " n"] | Bool[AnyArray, " n"]
+"""One weight for each example."""
+
+KeyArray = Key[Array, ""] | UInt32[Array, "2"]
+"""A random key, new style (`jax.random.key`) or old (`jax.random.PRNGKey`)."""
+
+
+class Layer(NamedTuple):
+    """One affine map z = x w + 1 bᵀ: a weight matrix `(n_in, n_out)` and a bias `(n_out,)`."""
+
+    w: Shaped[AnyArray, "i o"]
+    b: Shaped[AnyArray, " o"]
+
+
+Params = tuple[Layer, ...]
+"""The parameters of an MLP, first layer first; gradients have the same tree."""
