@@ -4,6 +4,8 @@ from funcnet import activations as activations
 from funcnet import checking as checking
 from funcnet import layouts as layouts
 from funcnet import losses as losses
+from funcnet import sweeps as sweeps
+from funcnet import training as training
 from funcnet.activations import Activation as Activation
 from funcnet.activations import elu as elu
 from funcnet.activations import gelu as gelu
@@ -34,5 +36,6 @@ from funcnet.losses import sigmoid_cross_entropy as sigmoid_cross_entropy
 from funcnet.losses import softmax_cross_entropy as softmax_cross_entropy
 from funcnet.network import MLP as MLP
 from funcnet.network import init as init
+from funcnet.training import fit as fit
 from funcnet.types import Layer as Layer
 from funcnet.types import Params as Params

@@ -61,17 +61,20 @@ def enter(net: MLP, params: Params, x: Features, y: Targets, weights: Weights | 
     return Call(params, rows, y, c)
 
 
-def _reduce(net: MLP, call: Call, losses: Float[Array, " n"]) -> Float[Array, ""]:
-    """Σ c_i ℓ_i + ½ · l2 · Σ ‖W_l‖²."""
-    data = jnp.sum(call.c * losses)
-    if net.l2 is None:
-        return data
-    return data + 0.5 * jnp.asarray(net.l2, data.dtype) * squared_weights(call.params)
-
-
 def squared_weights(params: Params) -> Float[Array, ""]:
     """Σ_l ‖W_l‖², biases left out."""
     return jnp.sum(jnp.stack([jnp.sum(jnp.square(layer.w)) for layer in params]))
+
+
+def penalty(net: MLP, params: Params) -> Float[Array, ""]:
+    """½ · l2 · Σ_l ‖W_l‖², of lifted parameters."""
+    dtype = params[0].w.dtype
+    return jnp.zeros((), dtype) if net.l2 is None else 0.5 * jnp.asarray(net.l2, dtype) * squared_weights(params)
+
+
+def _reduce(net: MLP, call: Call, losses: Float[Array, " n"]) -> Float[Array, ""]:
+    """Σ c_i ℓ_i + ½ · l2 · Σ ‖W_l‖²."""
+    return jnp.sum(call.c * losses) + penalty(net, call.params)
 
 
 def apply(net: MLP, params: Params, x: Features, *, key: KeyArray | None = None) -> Float[Array, "n k"]:

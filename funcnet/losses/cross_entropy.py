@@ -8,6 +8,7 @@ Logits of −∞ mask a class: its probability and every derivative in it are 0,
 whose classes are all masked has a loss of ∞ and derivatives of 0.
 """
 
+import math
 from functools import partial
 from typing import NamedTuple
 
@@ -204,6 +205,7 @@ sigmoid_cross_entropy = Loss(
     gradient=_sigmoid_cross_entropy_gradient,
     hessian_action=_sigmoid_cross_entropy_hessian_action,
     hessian_factor=_sigmoid_cross_entropy_hessian_factor,
+    target_range=(0.0, 1.0),
     logits=True,
     inverse_link=at_least_float32(jax.nn.sigmoid),
 )
@@ -215,6 +217,7 @@ softmax_cross_entropy = Loss(
     hessian_action=_softmax_cross_entropy_hessian_action,
     hessian_factor=_softmax_cross_entropy_hessian_factor,
     targets="classes",
+    target_range=(0.0, math.inf),
     logits=True,
     inverse_link=_probabilities,
 )
@@ -243,6 +246,7 @@ def label_smoothed(epsilon: float = 0.1) -> Loss:
         hessian_factor=partial(_label_smoothed_hessian_factor, epsilon=epsilon),
         constants=(epsilon,),
         targets="classes",
+        target_range=(0.0, math.inf),
         logits=True,
         inverse_link=_probabilities,
     )

@@ -1,5 +1,6 @@
 """What a loss is: a name, a per-example value, and its first two derivatives in the outputs."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -44,6 +45,7 @@ class Loss:
         constants: The numbers its functions close over.
         targets: What y may be: "real", numbers in the shape of the outputs, or "classes", integer labels `(n,)` or
             target distributions in the shape of the outputs.
+        target_range: The least and the largest target that makes sense; looked at where data enters a program.
         logits: Whether it takes logits and so requires the identity as output activation.
         inverse_link: The prediction of y that the outputs stand for: probabilities, rates, or the outputs themselves.
     """
@@ -55,6 +57,7 @@ class Loss:
     hessian_factor: Callable[[Outputs, Any], Factor] = field(compare=False, repr=False)
     constants: tuple[float, ...] = ()
     targets: Literal["real", "classes"] = "real"
+    target_range: tuple[float, float] = (-math.inf, math.inf)
     logits: bool = False
     inverse_link: Callable[[Outputs], Outputs] = field(default=jnp.asarray, compare=False, repr=False)
     code: tuple[Any, ...] = field(init=False, repr=False)

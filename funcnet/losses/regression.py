@@ -4,6 +4,7 @@ Each has its value, gradient, Hessian action and Hessian factor in this order. W
 of them are sums over outputs, so each Hessian is diagonal.
 """
 
+import math
 from functools import partial
 
 import jax.numpy as jnp
@@ -152,6 +153,7 @@ poisson = Loss(
     gradient=_poisson_gradient,
     hessian_action=_poisson_hessian_action,
     hessian_factor=_poisson_hessian_factor,
+    target_range=(0.0, math.inf),
     inverse_link=at_least_float32(jnp.exp),
 )
 

@@ -1,0 +1,105 @@
+"""What only the values of data can tell, checked once where data enters a program, before anything is compiled."""
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from funcnet.affine import flatten
+from funcnet.boundary import check_features, check_targets, check_weights
+from funcnet.network import MLP
+from funcnet.training.epoch import Examples
+
+
+def check_data(net: MLP, data: Any, dtype: Any, name: str = "data") -> Examples:
+    """Check `(x, y)` or `(x, y, weights)` and bring it into the form that epochs run on.
+
+    Rows of weight 0 are left out: they count as absent, whatever they hold.
+
+    Args:
+        net: The network that is to see the data.
+        data: Features, targets and, if wanted, a weight for each example.
+        dtype: The dtype to compute in.
+        name: What the message calls the data.
+
+    Raises:
+        TypeError: If an array is of the wrong kind.
+        ValueError: If there are no examples, sizes do not fit, a number is not finite, a label is out of range, all
+            labels are one class, or weights are negative or all 0; the message names the argument and the place.
+    """
+    if not isinstance(data, tuple | list) or len(data) not in (2, 3):
+        raise TypeError(f"{name} must be (x, y) or (x, y, weights); got {type(data).__name__}")
+    x, y, weights = (*data, None) if len(data) == 2 else data
+    try:
+        check_features(net, x)
+        if x.shape[0] == 0:
+            raise ValueError(f"x must have at least one example; got shape {x.shape}")
+        check_targets(net, x.shape[0], y)
+        check_weights(x.shape[0], weights)
+        rows, y = np.asarray(flatten(x), dtype), np.asarray(y)
+        weights = _checked_weights(weights, rows.shape[0], dtype)
+        present = weights > 0
+        examples = Examples(rows, y if y.ndim == 1 else y.astype(dtype), weights)
+        if not present.all():
+            examples = Examples(*(array[present] for array in examples))
+        _check_finite("x", examples.x)
+        _check_target_values(net, examples.y)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{name}: {error}") from None
+    return Examples(*(jnp.asarray(array) for array in examples))
+
+
+def _checked_weights(weights: Any, n: int, dtype: Any) -> np.ndarray:
+    if weights is None:
+        return np.ones(n, dtype)
+    weights = np.asarray(weights, dtype)
+    _check_finite("weights", weights)
+    if weights.min() < 0:
+        raise ValueError(f"weights must not be negative; got {weights.min():g} at example {weights.argmin()}")
+    if not weights.any():
+        raise ValueError("weights must not all be 0")
+    return weights
+
+
+def _check_finite(name: str, array: np.ndarray) -> None:
+    bad = np.argwhere(~np.isfinite(array.astype(np.float32, copy=False)))
+    if len(bad):
+        place = tuple(int(i) for i in bad[0])
+        raise ValueError(f"{name} must be finite; got {array[place]} at {list(place)}")
+
+
+def _check_target_values(net: MLP, y: np.ndarray) -> None:
+    if y.ndim > 1:
+        _check_finite("y", y)
+        low, high = net.loss.target_range
+        if y.min() < low or y.max() > high:
+            raise ValueError(f"y must be in [{low:g}, {high:g}] for {net.loss.name}; got {y.min():g} to {y.max():g}")
+        return
+    k = net.widths[-1]
+    if y.min() < 0 or y.max() >= k:
+        wrong = y[(y < 0) | (y >= k)][0]
+        raise ValueError(f"y must be labels from 0 to {k - 1}, one for each of the {k} outputs; got {wrong}")
+
+
+def check_classes(examples: Examples) -> None:
+    """Refuse to learn from labels that are all the same.
+
+    Raises:
+        ValueError: If there is but one class.
+    """
+    if examples.y.ndim == 1 and (examples.y == examples.y[0]).all():
+        raise ValueError(f"data: y must hold at least 2 classes; got only class {examples.y[0]}")
+
+
+def check_count(name: str, value: Any) -> int:
+    """A whole number of at least 1.
+
+    Raises:
+        TypeError: If it is no whole number.
+        ValueError: If it is below 1.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise TypeError(f"{name} must be a whole number; got {value!r}")
+    if value < 1:
+        raise ValueError(f"{name} must be at least 1; got {value}")
+    return int(value)

@@ -1,0 +1,10 @@
+"""Strict flags for every test. x64 is on; FUNCNET_TEST_X64=0 runs the same tests without it."""
+
+import os
+
+import jax
+
+jax.config.update("jax_enable_x64", os.environ.get("FUNCNET_TEST_X64", "1") != "0")
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_platforms", os.environ.get("JAX_PLATFORMS", "cpu"))
