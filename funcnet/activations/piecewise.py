@@ -41,11 +41,13 @@ def _relu_slope(z: Values, h: Values) -> Values:
     return (h > 0).astype(h.dtype)
 
 
+@at_least_float32
 def _leaky_relu(z: Values, negative_slope: float) -> Values:
     """φ(z) = z for z ≥ 0, else s z."""
     return jnp.where(z >= 0, z, negative_slope * z)
 
 
+@at_least_float32
 def _leaky_relu_slope(
     z: Values, h: Values, negative_slope: float
 ) -> Values:
