@@ -1,23 +1,27 @@
 """The description of an MLP, and its initial parameters."""
 
+import itertools
 import math
 import operator
+from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
 from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import DTypeLike
 
 from funcnet.activations import Activation, identity, relu
 from funcnet.losses import Loss
+from funcnet.precision import work_dtype
 from funcnet.types import AnyArray, KeyArray, Layer, Params
 
 OPERAND_DTYPES = (None, "bfloat16")
-SCHEMES = {
-    "he": jax.nn.initializers.he_normal,
-    "glorot": jax.nn.initializers.glorot_normal,
-    "lecun": jax.nn.initializers.lecun_normal,
+VARIANCES: dict[str, Callable[[int, int], float]] = {
+    "he": lambda n_in, n_out: 2 / n_in,
+    "glorot": lambda n_in, n_out: 2 / (n_in + n_out),
+    "lecun": lambda n_in, n_out: 1 / n_in,
 }
 
 
@@ -124,12 +128,13 @@ def _check_rules(net: MLP) -> None:
 
 
 def init(key: KeyArray, net: MLP, *, scheme: str | None = None, dtype: DTypeLike | None = None) -> Params:
-    """Initial parameters: weights from a truncated normal distribution of mean 0, biases 0.
+    """Initial parameters: weights from a uniform distribution of mean 0, biases 0.
 
-    The variance of a weight is 2/n_in for "he", 2/(n_in + n_out) for "glorot" and 1/n_in for "lecun".
+    The variance of a weight is 2/n_in for "he", 2/(n_in + n_out) for "glorot" and 1/n_in for "lecun". All weights
+    come from one draw, which compiles several times faster than a key and a draw for each layer.
 
     Args:
-        key: The random key; each layer has its own, split from it.
+        key: The random key.
         net: The network.
         scheme: "he", "glorot" or "lecun"; by default each layer has that of the activation behind it (he for relu and
             its kin, lecun for selu, glorot for the others).
@@ -153,11 +158,19 @@ def init(key: KeyArray, net: MLP, *, scheme: str | None = None, dtype: DTypeLike
     dtype = jnp.zeros((), dtype).dtype
     if not jnp.issubdtype(dtype, jnp.floating):
         raise TypeError(f"dtype must be a floating-point one; got {dtype}")
-    if scheme is not None and scheme not in SCHEMES:
-        raise ValueError(f"scheme must be one of {', '.join(SCHEMES)}; got {scheme!r}")
-    keys = jax.random.split(key, net.n_layers)
-    shapes = zip(net.widths[:-1], net.widths[1:], strict=True)
-    return tuple(
-        Layer(SCHEMES[scheme or activation.initializer]()(k, shape, dtype), jnp.zeros(shape[1], dtype))
-        for k, shape, activation in zip(keys, shapes, net.activations, strict=True)
-    )
+    if scheme is not None and scheme not in VARIANCES:
+        raise ValueError(f"scheme must be one of {', '.join(VARIANCES)}; got {scheme!r}")
+    return _draw(key, net, scheme, dtype)
+
+
+@partial(jax.jit, static_argnames=("scheme", "dtype"))
+def _draw(key: KeyArray, net: MLP, scheme: str | None, dtype: np.dtype) -> Params:
+    shapes = list(zip(net.widths[:-1], net.widths[1:], strict=True))
+    ends = list(itertools.accumulate(math.prod(shape) for shape in shapes))
+    draw = jax.random.uniform(key, (ends[-1],), work_dtype(dtype), -1, 1)  # of variance 1/3
+    layers = []
+    for start, end, shape, activation in zip([0, *ends], ends, shapes, net.activations, strict=False):
+        scale = math.sqrt(3 * VARIANCES[scheme or activation.initializer](*shape))
+        w = scale * draw[start:end].reshape(shape)
+        layers.append(Layer(w.astype(dtype), jnp.zeros(shape[1], dtype)))
+    return tuple(layers)

@@ -3,11 +3,12 @@
 A sweep computes in the work dtype: float32 for float16 and bfloat16 parameters, else the parameters' own.
 """
 
+import itertools
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, DTypeLike, Float
 
 from funcnet.affine import affine_map
 from funcnet.network import MLP
@@ -33,20 +34,19 @@ class Saved(NamedTuple):
     masks: tuple[Rows, ...] | None
 
 
-def dropout_masks(net: MLP, key: KeyArray | None, n: int, like: Array) -> tuple[Rows, ...] | None:
-    """Inverted dropout: 0 with probability p = `net.dropout`, else 1 / (1 − p), a key for each hidden layer.
+def dropout_masks(net: MLP, key: KeyArray | None, n: int, dtype: DTypeLike) -> tuple[Rows, ...] | None:
+    """Inverted dropout: 0 with probability p = `net.dropout`, else 1 / (1 − p), for every hidden unit of every example.
 
-    The draw is in float32 whatever the dtype, so that the same key drops the same units in every precision; row i
-    does not depend on the number of rows.
+    One draw serves all layers, side by side. It is in float32 whatever the dtype, so that the same key drops the same
+    units in every precision; row i does not depend on the number of rows.
     """
     if net.dropout is None or key is None or net.n_layers == 1:
         return None
     keep = 1 - jnp.asarray(net.dropout, jnp.float32)
-    scale = 1 / keep.astype(like.dtype)
-    return tuple(
-        jnp.where(jax.random.bernoulli(k, keep, (n, width)), scale, jnp.zeros_like(scale))
-        for k, width in zip(jax.random.split(key, net.n_layers - 1), net.widths[1:-1], strict=True)
-    )
+    ends = list(itertools.accumulate(net.widths[1:-1]))
+    kept = jax.random.bernoulli(key, keep, (n, ends[-1]))
+    masks = jnp.where(kept, 1 / keep.astype(dtype), jnp.zeros((), dtype))
+    return tuple(masks[:, start:end] for start, end in zip([0, *ends[:-1]], ends, strict=True))
 
 
 def forward(net: MLP, params: Params, x: Float[Array, "n d"], key: KeyArray | None) -> tuple[Rows, Saved]:
@@ -54,7 +54,7 @@ def forward(net: MLP, params: Params, x: Float[Array, "n d"], key: KeyArray | No
 
     Z_l = A_{l−1} W_l + 1 b_lᵀ,    A_l = M_l ∘ φ_l(Z_l)
     """
-    masks = dropout_masks(net, key, x.shape[0], x)
+    masks = dropout_masks(net, key, x.shape[0], x.dtype)
     inputs, pre_activations, hidden = [x], [], []
     for i, (layer, activation) in enumerate(zip(params, net.activations, strict=True)):
         z = affine_map(inputs[-1], layer.w, layer.b, net.operand_dtype)

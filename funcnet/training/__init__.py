@@ -7,3 +7,6 @@ from funcnet.training.epoch import evaluate as evaluate
 from funcnet.training.epoch import new_state as new_state
 from funcnet.training.epoch import step as step
 from funcnet.training.fit import fit as fit
+from funcnet.training.fit import prepare as prepare
+from funcnet.training.fit import run as run
+from funcnet.training.metrics import score_name as score_name

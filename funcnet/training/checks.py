@@ -11,7 +11,7 @@ from funcnet.network import MLP
 from funcnet.training.epoch import Examples
 
 
-def check_data(net: MLP, data: Any, dtype: Any, name: str = "data") -> Examples:
+def check_data(net: MLP, data: Any, dtype: Any, name: str = "data", learning: bool = True) -> Examples:
     """Check `(x, y)` or `(x, y, weights)` and bring it into the form that epochs run on.
 
     Rows of weight 0 are left out: they count as absent, whatever they hold.
@@ -21,6 +21,7 @@ def check_data(net: MLP, data: Any, dtype: Any, name: str = "data") -> Examples:
         data: Features, targets and, if wanted, a weight for each example.
         dtype: The dtype to compute in.
         name: What the message calls the data.
+        learning: Whether it is data to learn from, which must hold more than one class.
 
     Raises:
         TypeError: If an array is of the wrong kind.
@@ -44,6 +45,8 @@ def check_data(net: MLP, data: Any, dtype: Any, name: str = "data") -> Examples:
             examples = Examples(*(array[present] for array in examples))
         _check_finite("x", examples.x)
         _check_target_values(net, examples.y)
+        if learning and examples.y.ndim == 1 and (examples.y == examples.y[0]).all():
+            raise ValueError(f"y must hold at least 2 classes to learn from; got only class {examples.y[0]}")
     except (TypeError, ValueError) as error:
         raise type(error)(f"{name}: {error}") from None
     return Examples(*(jnp.asarray(array) for array in examples))
@@ -79,16 +82,6 @@ def _check_target_values(net: MLP, y: np.ndarray) -> None:
     if y.min() < 0 or y.max() >= k:
         wrong = y[(y < 0) | (y >= k)][0]
         raise ValueError(f"y must be labels from 0 to {k - 1}, one for each of the {k} outputs; got {wrong}")
-
-
-def check_classes(examples: Examples) -> None:
-    """Refuse to learn from labels that are all the same.
-
-    Raises:
-        ValueError: If there is but one class.
-    """
-    if examples.y.ndim == 1 and (examples.y == examples.y[0]).all():
-        raise ValueError(f"data: y must hold at least 2 classes; got only class {examples.y[0]}")
 
 
 def check_count(name: str, value: Any) -> int:

@@ -48,10 +48,10 @@ class Examples(NamedTuple):
     weights: Float[Array, " n"]
 
 
+@partial(jax.jit, static_argnames="optimizer")
 def new_state(key: KeyArray, params: Params, optimizer: optax.GradientTransformation) -> State:
-    """The state before the first step. It copies the parameters, since an epoch reuses the memory of its state."""
-    params = jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), params)
-    return State(params, optimizer.init(params), jnp.array(key, copy=True), jnp.zeros((), jnp.int32))
+    """The state before the first step."""
+    return State(params, optimizer.init(params), key, jnp.zeros((), jnp.int32))
 
 
 def step(
@@ -87,13 +87,13 @@ def epoch(
     """
     n = data.x.shape[0]
     n_steps = -(-n // batch_size)
-    next_key, order_key, dropout_key = jax.random.split(state.key, 3)
-    order = jnp.concatenate([jax.random.permutation(order_key, n), jnp.zeros(n_steps * batch_size - n, int)])
+    keys = jax.random.split(state.key, 2 + n_steps)
+    order = jnp.concatenate([jax.random.permutation(keys[1], n), jnp.zeros(n_steps * batch_size - n, int)])
     present = jnp.arange(n_steps * batch_size) < n
     batches = (
         order.reshape(n_steps, batch_size),
         present.reshape(n_steps, batch_size),
-        jax.random.split(dropout_key, n_steps),
+        keys[2:],
     )
 
     def run(state: State, batch: tuple[Array, Array, Array]) -> tuple[State, Sums]:
@@ -101,7 +101,7 @@ def epoch(
         weights = jnp.where(real, data.weights[rows], 0)
         return step(net, optimizer, state, Examples(data.x[rows], data.y[rows], weights), key)
 
-    state, sums = jax.lax.scan(run, state._replace(key=next_key), batches)
+    state, sums = jax.lax.scan(run, state._replace(key=keys[0]), batches)
     return state, Sums(*(jnp.sum(s) for s in sums))
 
 
@@ -121,6 +121,6 @@ def evaluate(net: MLP, params: Params, data: Examples, rows: int = EVALUATION_RO
         return sums(Examples(*(jax.lax.dynamic_slice_in_dim(array, start, rows) for array in data)))
 
     whole = n - n % rows
-    total = Sums(*(jnp.sum(s) for s in jax.lax.map(take, jnp.arange(0, whole, rows))))
-    rest = sums(Examples(*(array[whole:] for array in data)))
-    return Sums(*(a + b for a, b in zip(total, rest, strict=True)))
+    total = jax.lax.map(take, jnp.arange(0, whole, rows))
+    rest = [sums(Examples(*(array[whole:] for array in data)))] if whole < n else []
+    return jax.tree.map(lambda *parts: sum(jnp.sum(part) for part in parts), total, *rest)

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,13 +12,86 @@ import optax
 from funcnet.boundary import check_network
 from funcnet.network import MLP, init
 from funcnet.precision import work_dtype
-from funcnet.training.checks import check_classes, check_count, check_data
+from funcnet.training.checks import check_count, check_data
 from funcnet.training.epoch import Examples, State, epoch, evaluate, new_state
 from funcnet.training.metrics import Sums, score_name
-from funcnet.types import AnyArray, Features, KeyArray, Params, Targets, Weights
+from funcnet.types import Features, KeyArray, Params, Targets, Weights
 
 Data = tuple[Features, Targets] | tuple[Features, Targets, Weights]
 History = dict[str, np.ndarray]
+
+
+class Prepared(NamedTuple):
+    """Everything a run needs, checked and compiled.
+
+    Attributes:
+        net: The network.
+        optimizer: The optimizer.
+        batch_size: Examples for each step, no more than there are.
+        state: The state before the first step.
+        train: The data to learn from.
+        validation: Data that is only evaluated.
+        compile_seconds: The time that compiling took.
+    """
+
+    net: MLP
+    optimizer: optax.GradientTransformation
+    batch_size: int
+    state: State
+    train: Examples
+    validation: Examples | None
+    compile_seconds: float
+
+
+def prepare(
+    key: KeyArray,
+    net: MLP,
+    optimizer: optax.GradientTransformation,
+    data: Data,
+    *,
+    batch_size: int = 128,
+    validation: Data | None = None,
+    params: Params | None = None,
+) -> Prepared:
+    """Check the arguments, draw the first state and compile: all of `fit` that comes before the first step.
+
+    Arguments and errors are those of `fit`.
+    """
+    batch_size = check_count("batch_size", batch_size)
+    init_key, state_key = jax.random.split(key)
+    params = init(init_key, net) if params is None else params
+    check_network(net, params)
+    dtype = work_dtype(params[0].w.dtype)
+    train = check_data(net, data, dtype)
+    held_out = None if validation is None else check_data(net, validation, dtype, "validation", learning=False)
+    batch_size = min(batch_size, train.x.shape[0])
+    state = new_state(state_key, params, optimizer)
+    start = time.perf_counter()
+    epoch.lower(net, optimizer, batch_size, state, train).compile()  # the calls that follow find it compiled
+    if held_out is not None:
+        evaluate.lower(net, state.params, held_out).compile()
+    return Prepared(net, optimizer, batch_size, state, train, held_out, time.perf_counter() - start)
+
+
+def run(
+    prepared: Prepared, epochs: int, on_epoch: Callable[[int, dict[str, float]], None] | None = None
+) -> tuple[State, History]:
+    """Train what was prepared: the other half of `fit`, with its arguments and results. `prepared` can be run again."""
+    epochs = check_count("epochs", epochs)
+    net, optimizer, batch_size, state, train, validation, compile_seconds = prepared
+    state = jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), state)  # an epoch reuses the memory of its state
+    records = []
+    for number in range(1, epochs + 1):
+        start = time.perf_counter()
+        state, sums = epoch(net, optimizer, batch_size, state, train)
+        metrics = _means(net, "train", sums)
+        if validation is not None:
+            metrics |= _means(net, "validation", evaluate(net, state.params, validation))
+        metrics |= {"seconds": time.perf_counter() - start, "compile_seconds": compile_seconds if number == 1 else 0.0}
+        records.append(metrics)
+        if on_epoch is not None:
+            on_epoch(number, metrics)
+    return state, {name: np.array([record[name] for record in records]) for name in records[0]}
 
 
 def fit(
@@ -68,35 +141,9 @@ def fit(
     >>> float(history["train_accuracy"][-1])
     1.0
     """
-    epochs, batch_size = check_count("epochs", epochs), check_count("batch_size", batch_size)
-    init_key, state_key = jax.random.split(key)
-    params = init(init_key, net) if params is None else params
-    check_network(net, params)
-    dtype = work_dtype(params[0].w.dtype)
-    train = check_data(net, data, dtype)
-    check_classes(train)
-    held_out = None if validation is None else check_data(net, validation, dtype, "validation")
-    batch_size = min(batch_size, train.x.shape[0])
-    state = new_state(state_key, params, optimizer)
-
-    start = time.perf_counter()
-    epoch.lower(net, optimizer, batch_size, state, train).compile()
-    if held_out is not None:
-        evaluate.lower(net, state.params, held_out).compile()
-    compile_seconds = time.perf_counter() - start
-
-    records = []
-    for number in range(1, epochs + 1):
-        start = time.perf_counter()
-        state, sums = epoch(net, optimizer, batch_size, state, train)
-        metrics = _means(net, "train", sums)
-        if held_out is not None:
-            metrics |= _means(net, "validation", evaluate(net, state.params, held_out))
-        metrics |= {"seconds": time.perf_counter() - start, "compile_seconds": compile_seconds if number == 1 else 0.0}
-        records.append(metrics)
-        if on_epoch is not None:
-            on_epoch(number, metrics)
-    return state, {name: np.array([record[name] for record in records]) for name in records[0]}
+    epochs = check_count("epochs", epochs)
+    prepared = prepare(key, net, optimizer, data, batch_size=batch_size, validation=validation, params=params)
+    return run(prepared, epochs, on_epoch)
 
 
 def _means(net: MLP, part: str, sums: Sums) -> dict[str, float]:
