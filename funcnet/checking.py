@@ -12,7 +12,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-
 TOLERANCE = {"float16": 2.0, "bfloat16": 2.0, "float32": 16.0, "float64": 16.0}
 """The largest error, in units of eps times the leaf's largest entry, that rounding explains in a gradient.
 
@@ -119,7 +118,14 @@ def _compare_leaf(path: str, got: Any, expected: Any) -> LeafComparison:
     worst = np.unravel_index(np.argmax(difference), difference.shape)
     index = tuple(int(i) for i in worst) if jnp.ndim(got) else ()
     return LeafComparison(
-        path, jnp.shape(got), str(dtype), float(error), float(ratio), index, float(reference[worst]), float(values[worst])
+        path,
+        jnp.shape(got),
+        str(dtype),
+        float(error),
+        float(ratio),
+        index,
+        float(reference[worst]),
+        float(values[worst]),
     )
 
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float
 
+from funcnet.boundary import check_call
 from funcnet.gradients import both_sweeps, enter, loss, parameter_gradient, row_gradient, squared_weights
 from funcnet.network import MLP
 from funcnet.precision import is_floating
@@ -46,6 +47,7 @@ def closed_form_loss(
     >>> grads[0].w.shape
     (3, 4)
     """
+    check_call(net, params, x, y, weights)
     return _closed_form_loss(net, params, x, y, weights, key)
 
 

@@ -84,7 +84,9 @@ def _check(params: Any, source: str) -> None:
     for i, layer in enumerate(params):
         if LAYOUTS[source].is_pair:
             if not isinstance(layer, Layer):
-                raise TypeError(f"params[{i}] must be a funcnet.Layer(w, b) in layout {source!r}; got {type(layer).__name__}")
+                raise TypeError(
+                    f"params[{i}] must be a funcnet.Layer(w, b) in layout {source!r}; got {type(layer).__name__}"
+                )
             outputs = layer.w.shape[0 if source == "column" else -1] if layer.w.ndim == 2 else None
             if layer.b.shape != (outputs,):
                 raise ValueError(
@@ -94,4 +96,6 @@ def _check(params: Any, source: str) -> None:
         elif not hasattr(layer, "ndim"):
             raise TypeError(f"params[{i}] must be one matrix in layout {source!r}; got {type(layer).__name__}")
         elif layer.ndim != 2 or min(layer.shape) < 1:
-            raise ValueError(f"params[{i}] must be a matrix with its bias in layout {source!r}; got shape {layer.shape}")
+            raise ValueError(
+                f"params[{i}] must be a matrix with its bias in layout {source!r}; got shape {layer.shape}"
+            )

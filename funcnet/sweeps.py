@@ -66,9 +66,7 @@ def forward(net: MLP, params: Params, x: Float[Array, "n d"], key: KeyArray | No
     return outputs, Saved(tuple(inputs), tuple(pre_activations), tuple(hidden), masks)
 
 
-def backward(
-    net: MLP, params: Params, saved: Saved, d_outputs: Rows
-) -> tuple[tuple[Rows, ...], tuple[Rows, ...]]:
+def backward(net: MLP, params: Params, saved: Saved, d_outputs: Rows) -> tuple[tuple[Rows, ...], tuple[Rows, ...]]:
     """The cotangents (Δ_1 … Δ_L) of the pre-activations and those of φ_1(Z_1) … φ_L(Z_L), from that of the outputs.
 
         dH_L = d_outputs,    Δ_l = φ_l'(Z_l) ∘ dH_l,    dH_{l−1} = M_{l−1} ∘ (Δ_l W_lᵀ)

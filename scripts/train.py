@@ -49,9 +49,9 @@ class Options:
     """The learning rate at the start; it falls to 0 along a cosine."""
     batch_size: int = 32
     """Examples in each step."""
-    epochs: int = 40
+    epochs: int = 60
     """How often every example is seen."""
-    dropout: float = 0.4
+    dropout: float = 0.5
     """The share of hidden outputs dropped in training."""
     l2: float = 0.0
     """Factor of the penalty on squared weights."""
@@ -206,7 +206,7 @@ def run(options: Options, console: Console) -> int:
     setup = set_up(options)
     net, (x, y) = setup.net, setup.data("train")
     init_key, proof_key, fit_key = jax.random.split(jax.random.key(options.seed), 3)
-    params = fn.init(init_key, net)
+    params = fn.init(init_key, net, dtype="float32")
     with ThreadPoolExecutor() as pool:  # two compilers, two cores
         batch = slice(options.batch_size)
         proof = pool.submit(prove, net, params, x[batch], y[batch], proof_key)

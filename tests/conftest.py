@@ -3,8 +3,17 @@
 import os
 
 import jax
+import pytest
 
 jax.config.update("jax_enable_x64", os.environ.get("FUNCNET_TEST_X64", "1") != "0")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_platforms", os.environ.get("JAX_PLATFORMS", "cpu"))
+
+
+@pytest.fixture
+def standard_promotion():
+    """JAX's default promotion, for tests that run Optax's adaptive rules: they mix int32 counts with floats."""
+    jax.config.update("jax_numpy_dtype_promotion", "standard")  # for every thread, unlike the context manager
+    yield
+    jax.config.update("jax_numpy_dtype_promotion", "strict")

@@ -43,7 +43,10 @@ def test_adjoint_identity():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"x": jnp.ones((9, 7))}, r"x must be a batch \(n, \*features\) with 6 features to match w; got shape \(9, 7\)"),
+        (
+            {"x": jnp.ones((9, 7))},
+            r"x must be a batch \(n, \*features\) with 6 features to match w; got shape \(9, 7\)",
+        ),
         ({"x": jnp.ones(6)}, r"x must be a batch .* got shape \(6,\)"),
         ({"w": jnp.ones(6)}, r"w must be a matrix \(n_in, n_out\); got shape \(6,\)"),
         ({"b": jnp.ones((4, 1))}, r"b must have shape \(4,\) to match w; got \(4, 1\)"),

@@ -60,7 +60,9 @@ def test_init():
 @pytest.mark.parametrize("call", CALLS, ids=lambda call: call.__name__)
 def test_features(call):
     net, params, x, y = case(loss=fn.softmax_cross_entropy)
-    with pytest.raises(ValueError, match=r"x must have 5 features to match params\[0\].w; got 64 \(shape \(9, 8, 8\)\)"):
+    with pytest.raises(
+        ValueError, match=r"x must have 5 features to match params\[0\].w; got 64 \(shape \(9, 8, 8\)\)"
+    ):
         call(net, params, jnp.ones((9, 8, 8)), y)
     with pytest.raises(ValueError, match=r"x must have 5 features .*; got shape \(5,\)"):
         call(net, params, x[0], y)
@@ -78,7 +80,9 @@ def test_targets(call):
     with pytest.raises(TypeError, match=r"y must be integer labels \(or .*\); got float"):
         call(net, params, x, y.astype("float32"))
     net, params, x, y = case(k=1)
-    with pytest.raises(ValueError, match=r"y must have the shape \(9, 1\) of the outputs for half_squared_error; got \(9,\)"):
+    with pytest.raises(
+        ValueError, match=r"y must have the shape \(9, 1\) of the outputs for half_squared_error; got \(9,\)"
+    ):
         call(net, params, x, y[:, 0])
     with pytest.raises(ValueError, match=r"y must have the shape \(9, 1\) .*; got \(8, 1\)"):
         call(net, params, x, y[:8])
@@ -104,7 +108,9 @@ def test_params(call):
     with pytest.raises(ValueError, match=r"params\[0\].b must have shape \(7,\); got \(6,\)"):
         call(net, swapped, x, y)
     mixed = (params[0]._replace(b=params[0].b.astype("float16")), *params[1:])
-    with pytest.raises(TypeError, match=r"params must share one floating-point dtype; got .* and float16 in params\[0\].b"):
+    with pytest.raises(
+        TypeError, match=r"params must share one floating-point dtype; got .* and float16 in params\[0\].b"
+    ):
         call(net, mixed, x, y)
     with pytest.raises(TypeError, match=r"params must be a tuple of funcnet.Layer\(w, b\); got dict"):
         call(net, {"w": 1}, x, y)
@@ -138,10 +144,22 @@ def changed(array, index, value):
         (lambda x, y: (changed(x, (7, 2), np.nan), y), ValueError, r"data: x must be finite; got nan at \[7, 2\]"),
         (lambda x, y: (changed(x, (0, 1), -np.inf), y), ValueError, r"data: x must be finite; got -inf at \[0, 1\]"),
         (lambda x, y: (x[:0], y[:0]), ValueError, r"data: x must have at least one example; got shape \(0, 5\)"),
-        (lambda x, y: (x, 0 * y + 2), ValueError, r"data: y must hold at least 2 classes to learn from; got only class 2"),
+        (
+            lambda x, y: (x, 0 * y + 2),
+            ValueError,
+            r"data: y must hold at least 2 classes to learn from; got only class 2",
+        ),
         (lambda x, y: (x, y, 0.0 * x[:, 0]), ValueError, r"data: weights must not all be 0"),
-        (lambda x, y: (x, y, changed(abs(x[:, 0]), 4, -1)), ValueError, r"weights must not be negative; got -1 at example 4"),
-        (lambda x, y: (x, y, changed(abs(x[:, 0]), 4, np.nan)), ValueError, r"data: weights must be finite; got nan at \[4\]"),
+        (
+            lambda x, y: (x, y, changed(abs(x[:, 0]), 4, -1)),
+            ValueError,
+            r"weights must not be negative; got -1 at example 4",
+        ),
+        (
+            lambda x, y: (x, y, changed(abs(x[:, 0]), 4, np.nan)),
+            ValueError,
+            r"data: weights must be finite; got nan at \[4\]",
+        ),
         (lambda x, y: (x, y, np.ones(3)), ValueError, r"data: weights must have shape \(20,\)"),
         (lambda x, y: {"x": x, "y": y}, TypeError, r"data must be \(x, y\) or \(x, y, weights\); got dict"),
     ],
@@ -192,7 +210,9 @@ def test_layouts():
         fn.layouts.convert(params, to="row", source="rows")
     with pytest.raises(TypeError, match=r"params\[0\] must be a funcnet.Layer\(w, b\) in layout 'row'; got tuple"):
         fn.layouts.convert(((params[0].w, params[0].b),), to="column")
-    with pytest.raises(ValueError, match=r"params\[0\] must have a matrix w and one bias for each output in layout 'column'"):
+    with pytest.raises(
+        ValueError, match=r"params\[0\] must have a matrix w and one bias for each output in layout 'column'"
+    ):
         fn.layouts.convert(params, to="row", source="column")
     with pytest.raises(TypeError, match=r"params\[0\] must be one matrix in layout 'augmented'; got Layer"):
         fn.layouts.convert(params, to="row", source="augmented")

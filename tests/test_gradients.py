@@ -4,8 +4,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import ACTIVATIONS, DTYPES, LOSSES, WIDE, against_oracle, assert_close, case, expected_to_fit, name_of
-from cases import signed_weights, targets
+from cases import (
+    ACTIVATIONS,
+    DTYPES,
+    LOSSES,
+    WIDE,
+    against_oracle,
+    assert_close,
+    case,
+    expected_to_fit,
+    name_of,
+    signed_weights,
+    targets,
+)
 
 import funcnet as fn
 from funcnet.checking import compare, in_float64
@@ -83,7 +94,9 @@ def test_dropout(dtype):
     assert not expected_to_fit(against_oracle(net, params, x, y, key=key))
     assert not expected_to_fit(against_oracle(net, params, x, y, key=key, weights=signed_weights(dtype)))
     assert fn.loss(net, params, x, y, key=key) != fn.loss(net, params, x, y)
-    assert fn.loss(net, params, x, y) == fn.loss(case(fn.relu, fn.softmax_cross_entropy, dtype)[0], params, x, y, key=key)
+    assert fn.loss(net, params, x, y) == fn.loss(
+        case(fn.relu, fn.softmax_cross_entropy, dtype)[0], params, x, y, key=key
+    )
 
 
 @pytest.mark.parametrize("kind", [jax.random.key, jax.random.PRNGKey], ids=["new", "old"])

@@ -97,9 +97,7 @@ def test_the_label_entry_where_autodiff_cancels():
         p1 = 1 / (1 + mpmath.exp(mpmath.mpf(37.43)))
         value = -mpmath.log(1 - p1)
     for target in (y, jnp.asarray([[1.0, 0.0]])):
-        np.testing.assert_allclose(
-            fn.softmax_cross_entropy.gradient(z, target), [[-float(p1), float(p1)]], rtol=1e-14
-        )
+        np.testing.assert_allclose(fn.softmax_cross_entropy.gradient(z, target), [[-float(p1), float(p1)]], rtol=1e-14)
         np.testing.assert_allclose(fn.softmax_cross_entropy.value(z, target), [float(value)], rtol=1e-14)
     assert jax.grad(lambda z: -jnp.sum(jax.nn.log_softmax(z)[0, 0]))(z)[0, 0] == 0
     v = jnp.asarray([[1.0, -2.0]])

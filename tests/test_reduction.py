@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import N, WIDE, against_oracle, assert_close, case, expected_to_fit, signed_weights
+from cases import WIDE, N, against_oracle, assert_close, case, expected_to_fit, signed_weights
 
 import funcnet as fn
 

@@ -48,15 +48,13 @@ def _leaky_relu(z: Values, negative_slope: float) -> Values:
 
 
 @at_least_float32
-def _leaky_relu_slope(
-    z: Values, h: Values, negative_slope: float
-) -> Values:
+def _leaky_relu_slope(z: Values, h: Values, negative_slope: float) -> Values:
     """φ'(z) = 1 for z ≥ 0, else s."""
     return jnp.where(z >= 0, jnp.ones_like(z), jnp.full_like(z, negative_slope))
 
 
 def _negative_part(z: Values) -> Values:
-    """z where z ≤ 0, else 0: what the exponential piece sees, so that it cannot overflow on the other side."""
+    """Z where z ≤ 0, else 0: what the exponential piece sees, so that it cannot overflow on the other side."""
     return jnp.where(z > 0, jnp.zeros_like(z), z)
 
 
@@ -67,9 +65,7 @@ def _elu(z: Values, alpha: float, scale: float) -> Values:
 
 
 @at_least_float32
-def _elu_slope(
-    z: Values, h: Values, alpha: float, scale: float
-) -> Values:
+def _elu_slope(z: Values, h: Values, alpha: float, scale: float) -> Values:
     """φ'(z) = s for z > 0, else s α e^z.
 
     Derivation:
@@ -80,9 +76,7 @@ def _elu_slope(
 
 
 @at_least_float32
-def _elu_curvature(
-    z: Values, h: Values, alpha: float, scale: float
-) -> Values:
+def _elu_curvature(z: Values, h: Values, alpha: float, scale: float) -> Values:
     """φ''(z) = φ'''(z) = 0 for z > 0, else s α e^z: the exponential is its own derivative."""
     return jnp.where(z > 0, jnp.zeros_like(z), scale * alpha * jnp.exp(_negative_part(z)))
 

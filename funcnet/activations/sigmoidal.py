@@ -175,7 +175,9 @@ softplus = Activation(
     third=_sigmoid_curvature,
 )
 
-tanh = Activation("tanh", value=at_least_float32(jnp.tanh), slope=_tanh_slope, curvature=_tanh_curvature, third=_tanh_third)
+tanh = Activation(
+    "tanh", value=at_least_float32(jnp.tanh), slope=_tanh_slope, curvature=_tanh_curvature, third=_tanh_third
+)
 
 silu = Activation(
     "silu",

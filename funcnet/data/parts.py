@@ -26,7 +26,7 @@ def stratified(y: Int[np.ndarray, " n"], seed: int, validation: float = 0.15, te
     Raises:
         ValueError: If the shares leave no training part, or a class has too few rows for every part.
     """
-    if not (0 < validation and 0 < test and validation + test < 1):
+    if not (validation > 0 and test > 0 and validation + test < 1):
         raise ValueError(f"validation and test must be positive shares of sum below 1; got {validation} and {test}")
     from sklearn.model_selection import train_test_split
 

@@ -30,7 +30,7 @@ def _sigmoid_cross_entropy(outputs: Outputs, y: RealTargets) -> PerExample:
 
 @at_least_float32
 def _sigmoid_cross_entropy_gradient(outputs: Outputs, y: RealTargets) -> Outputs:
-    """g = σ(z) − y = (1 − y) σ(z) − y σ(−z), the second form free of cancellation.
+    """G = σ(z) − y = (1 − y) σ(z) − y σ(−z), the second form free of cancellation.
 
     Derivation:
         d softplus(z) = σ(z) dz and d softplus(−z) = −σ(−z) dz.
@@ -100,7 +100,7 @@ def _softmax_cross_entropy(outputs: Outputs, y: ClassTargets) -> PerExample:
 
 @at_least_float32
 def _softmax_cross_entropy_gradient(outputs: Outputs, y: ClassTargets) -> Outputs:
-    """g = (1ᵀy) p − y; entry j as p_j Σ_{i≠j} y_i − y_j Σ_{i≠j} p_i, free of cancellation.
+    """G = (1ᵀy) p − y; entry j as p_j Σ_{i≠j} y_i − y_j Σ_{i≠j} p_i, free of cancellation.
 
     For an integer label that is p_j off the label and −(1 − p_j) on it.
 
@@ -177,7 +177,7 @@ def _label_smoothed(outputs: Outputs, y: ClassTargets, epsilon: float) -> PerExa
 
 @at_least_float32
 def _label_smoothed_gradient(outputs: Outputs, y: ClassTargets, epsilon: float) -> Outputs:
-    """g = (1ᵀy) p − y', the gradient of the softmax cross-entropy at y'; smoothing keeps 1ᵀy' = 1ᵀy."""
+    """G = (1ᵀy) p − y', the gradient of the softmax cross-entropy at y'; smoothing keeps 1ᵀy' = 1ᵀy."""
     return _softmax_cross_entropy_gradient(outputs, _smoothed(outputs, y, epsilon))
 
 

@@ -21,7 +21,7 @@ def _half_squared_error(outputs: Outputs, y: RealTargets) -> PerExample:
 
 @at_least_float32
 def _half_squared_error_gradient(outputs: Outputs, y: RealTargets) -> Outputs:
-    """g = r.
+    """G = r.
 
     Derivation:
         ℓ = ½ rᵀr, so dℓ = rᵀ dr = rᵀ dŷ.
@@ -49,7 +49,7 @@ def _absolute_error(outputs: Outputs, y: RealTargets) -> PerExample:
 
 @at_least_float32
 def _absolute_error_gradient(outputs: Outputs, y: RealTargets) -> Outputs:
-    """g = sign(r), which is 0 at the kink r = 0.
+    """G = sign(r), which is 0 at the kink r = 0.
 
     Derivation:
         d|r| = sign(r) dr for r ≠ 0.
@@ -79,7 +79,7 @@ def _huber(outputs: Outputs, y: RealTargets, delta: float) -> PerExample:
 
 @at_least_float32
 def _huber_gradient(outputs: Outputs, y: RealTargets, delta: float) -> Outputs:
-    """g = r clipped to [−δ, δ].
+    """G = r clipped to [−δ, δ].
 
     Derivation:
         d(½ r²) = r dr inside, d(δ |r|) = δ sign(r) dr outside; the two agree at |r| = δ.
@@ -111,7 +111,7 @@ def _poisson(outputs: Outputs, y: RealTargets) -> PerExample:
 
 @at_least_float32
 def _poisson_gradient(outputs: Outputs, y: RealTargets) -> Outputs:
-    """g = e^z − y.
+    """G = e^z − y.
 
     Derivation:
         d(e^z − y z) = (e^z − y) dz.

@@ -1,0 +1,112 @@
+"""The house rules that can be read off the source: floors, oracles, sizes, and what an import pulls in."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "funcnet"
+
+FLOORS = {
+    "types": 0,
+    "precision": 0.5,
+    "comparison": 0,
+    "activations": 1,
+    "losses": 1,
+    "affine": 1,
+    "checking": 1,
+    "data": 1,
+    "network": 2,
+    "layouts": 2,
+    "boundary": 3,
+    "sweeps": 3,
+    "contractions": 3,
+    "gradients": 4,
+    "custom_rule": 5,
+    "training": 5,
+    "__init__": 7,
+}
+"""A file imports only from lower floors; a folder is one floor, and its files may import each other."""
+
+ORACLES = {"grad", "value_and_grad", "vjp", "jvp", "hessian", "jacfwd", "jacrev", "linearize", "linear_transpose"}
+ORACLE_FILES = {PACKAGE / "checking.py"}
+SOURCES = sorted(PACKAGE.rglob("*.py"))
+SCRIPTS = sorted((ROOT / "scripts").glob("*.py"))
+LINES, FUNCTION_LINES = 300, 40
+
+
+def module_of(path):
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "funcnet":
+            parts = node.module.split(".")
+            yield from [parts[1]] if len(parts) > 1 else [alias.name for alias in node.names]
+        elif isinstance(node, ast.Import):
+            assert not any(alias.name.startswith("funcnet") for alias in node.names), f"{path}: import from funcnet"
+
+
+def autodiff(tree):
+    """Names of JAX's autodiff that a file uses, however it imports them."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and node.attr in ORACLES and isinstance(node.value, ast.Name):
+            if node.value.id in ("jax", "api", "ad"):
+                yield node.attr
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("jax"):
+            yield from (alias.name for alias in node.names if alias.name in ORACLES)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_come_from_lower_floors(path):
+    own = module_of(path)
+    for imported in imports(path):
+        assert imported == own or FLOORS[imported] < FLOORS[own], f"{own} must not import {imported}"
+
+
+@pytest.mark.parametrize("path", SOURCES + SCRIPTS, ids=lambda path: path.name)
+def test_autodiff_is_an_oracle_never_the_implementation(path):
+    if path not in ORACLE_FILES:
+        assert list(autodiff(ast.parse(path.read_text()))) == []
+
+
+def test_the_search_for_autodiff_finds_it():
+    assert list(autodiff(ast.parse("import jax\njax.grad(f)"))) == ["grad"]
+    assert list(autodiff(ast.parse("from jax import vjp as v"))) == ["vjp"]
+    assert list(autodiff(ast.parse((PACKAGE / "checking.py").read_text()))) == ["value_and_grad"]
+
+
+@pytest.mark.parametrize("path", [*SOURCES, *SCRIPTS, *(ROOT / "benchmarks").glob("*.py")], ids=lambda path: path.name)
+def test_files_and_functions_stay_small(path):
+    text = path.read_text()
+    assert len(text.splitlines()) <= LINES
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef):
+            docstring = node.body[0].end_lineno - node.body[0].lineno + 1 if ast.get_docstring(node) else 0
+            assert node.end_lineno - node.lineno + 1 - docstring <= FUNCTION_LINES, node.name
+
+
+def test_every_closed_form_has_its_derivation():
+    """Functions named as derivatives say how they are derived, or whose derivation they share."""
+    for path in (PACKAGE / "activations").glob("*.py"):
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.FunctionDef) and node.name.endswith("_slope") and node.name != "_identity_slope":
+                assert "Derivation:" in (ast.get_docstring(node) or "") or "leaky" in node.name, node.name
+    for name in ("gradients", "sweeps", "contractions", "affine", "custom_rule"):
+        assert "Derivation:" in (PACKAGE / f"{name}.py").read_text()
+
+
+def test_importing_funcnet_pulls_in_the_core_alone():
+    extras = ("sklearn", "matplotlib", "rich", "tyro", "safetensors", "mpmath", "beartype", "pytest", "pandas", "torch")
+    code = f"import sys, funcnet; print([name for name in {extras!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_importing_funcnet_leaves_the_configuration_of_jax():
+    code = "import jax; old = dict(jax.config.values); import funcnet; assert dict(jax.config.values) == old"
+    subprocess.run([sys.executable, "-c", code], check=True)
