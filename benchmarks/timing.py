@@ -65,7 +65,8 @@ def machine(*packages: str) -> str:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), model)
     device = jax.devices()[0]
-    return f"{device.platform} ({device.device_kind}), {model}, {os.cpu_count()} cores; Python {platform.python_version()}, {versions}"
+    where = f"{device.platform} ({device.device_kind}), {model}, {os.cpu_count()} cores"
+    return f"{where}; Python {platform.python_version()}, {versions}"
 
 
 def write_whole(path: Path, save: Callable[[Path], Any]) -> None:

@@ -27,7 +27,7 @@ class LeafComparison(NamedTuple):
         shape: Its shape.
         dtype: Its dtype, which sets eps.
         error: The largest |got − expected|, in units of eps times the largest |expected|.
-        ratio: The factor r for which r · expected is nearest to got: 1 for a correct gradient, k for one k times too large.
+        ratio: The r for which r · expected is nearest to got: 1 for a correct gradient, k for one k times too large.
         worst: The index of the largest error.
         expected: The reference there.
         got: The value there.

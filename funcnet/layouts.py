@@ -8,8 +8,8 @@
 | augmented | (1 + in) × out, row 0 the bias | z = [1, x] W |
 | per_node | out × (1 + in), column 0 the bias | z = W [1; x] |
 
-Each map is a signed permutation Q of the entries, exact in every dtype. For θ' = Q θ, dL = gᵀ dθ = gᵀ Qᵀ dθ' = (Q g)ᵀ dθ',
-so gradients convert by the same call as parameters.
+Each map is a signed permutation Q of the entries, exact in every dtype. For θ' = Q θ,
+dL = gᵀ dθ = gᵀ Qᵀ dθ' = (Q g)ᵀ dθ', so gradients convert by the same call as parameters.
 """
 
 from collections.abc import Callable

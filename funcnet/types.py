@@ -28,8 +28,8 @@ KeyArray = Key[Array, ""] | UInt32[Array, "2"]
 class Layer(NamedTuple):
     """One affine map z = x w + 1 bᵀ: a weight matrix `(n_in, n_out)` and a bias `(n_out,)`."""
 
-    w: Shaped[AnyArray, "i o"]
-    b: Shaped[AnyArray, " o"]
+    w: Shaped[Array, "i o"]
+    b: Shaped[Array, " o"]
 
 
 Params = tuple[Layer, ...]

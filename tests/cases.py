@@ -68,7 +68,7 @@ def against_oracle(net: fn.MLP, params: fn.Params, x: Any, y: Any, compiled: boo
 
 
 def assert_close(got: Any, expected: Any, like: Any = None, terms: float = 1.0) -> None:
-    """Equal within the tolerance of the dtype; `terms` is the factor of a result computed in that many like roundings."""
+    """Equal within the tolerance of the dtype, taken `terms` times where the test itself adds up as many results."""
     result = expected_to_fit(compare(got, expected, like=like), terms)
     assert not result, result
 

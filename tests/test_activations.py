@@ -1,5 +1,7 @@
 """Each activation's value and three derivatives against mpmath, at kinks, at extremes and in every dtype."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import mpmath
@@ -53,7 +55,7 @@ def derivatives(activation, z):
 
 
 def truths(name, z):
-    """The value and four derivatives at z: numerical differentiation with 400 digits, but for gelu, where it is slow."""
+    """The value and four derivatives at z, differentiated numerically with 400 digits (but for gelu: too slow)."""
     with mpmath.workdps(400):
         t = mpmath.mpf(float(z))
         if name == "gelu":
@@ -121,7 +123,7 @@ def test_autodiff_agrees_with_each_derivative(activation):
         activation.value,
         *(lambda t, f=f: f(t, activation.value(t)) for f in (activation.slope, activation.curvature, activation.third)),
     ]
-    for function, derivative in zip(chain[:-1], chain[1:], strict=True):
+    for function, derivative in itertools.pairwise(chain):
         by_autodiff = jax.vmap(jax.grad(function))(z)
         np.testing.assert_allclose(derivative(z), by_autodiff, rtol=1e-5 if not X64 else 1e-12, atol=1e-6)
 
@@ -130,7 +132,7 @@ def test_autodiff_agrees_with_each_derivative(activation):
 @pytest.mark.parametrize(
     ("activation", "slope"),
     [(fn.relu, 0), (fn.leaky_relu, 1), (fn.elu, 1), (fn.selu, 1.7580993408473766)],
-    ids=lambda case: name_of(case),
+    ids=name_of,
 )
 def test_kinks_take_the_value_of_jax(activation, slope):
     zero = jnp.zeros(())

@@ -1,5 +1,7 @@
 """`closed_form_loss`: JAX runs our rule, in every mode, nested and transformed."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -116,4 +118,4 @@ def test_line_search_of_optax(standard_promotion):
     for _ in range(8):
         params, state, value = update(params, state)
         values.append(float(value))
-    assert all(after < before for before, after in zip(values[:-1], values[1:], strict=True))
+    assert all(after < before for before, after in itertools.pairwise(values))

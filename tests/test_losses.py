@@ -1,4 +1,4 @@
-"""Each loss: value against NumPy, derivatives against autodiff, and the places where autodiff or textbook forms fail."""
+"""Each loss: value against NumPy, derivatives against autodiff, and where autodiff or textbook forms fail."""
 
 import jax
 import jax.numpy as jnp
@@ -54,7 +54,7 @@ def test_derivatives_against_autodiff(loss, dtype, compiled):
     v = jnp.asarray(np.random.default_rng(6).normal(0, 1, (9, 3)), dtype)
     total = in_float64(jax.grad(lambda z, y: jnp.sum(loss.value(z, y))))
     action = in_float64(lambda z, y, v: jax.jvp(lambda z: loss.gradient(z, y), (z,), (v,))[1])
-    hessian = in_float64(lambda z, y: jax.vmap(jax.hessian(lambda z, y: loss.value(z[None], y[None])[0]))(z, y))
+    hessian = in_float64(jax.vmap(jax.hessian(lambda z, y: loss.value(z[None], y[None])[0])))
     wrap = jax.jit if compiled else lambda f: f
     assert_close(wrap(loss.gradient)(z, y), total(z, y), like=z)
     assert_close(wrap(loss.hessian_action)(z, y, v), action(z, y, v), like=z)

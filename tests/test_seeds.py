@@ -1,10 +1,12 @@
 """Each system of the project's source documents, by document and equation, in its own convention and sizes.
 
-000: the differential method, cross-entropy, a two-layer network in column vectors. 001: a deep network in row vectors with
-subtracted biases. 002: layers with batches and mini-batch descent. 003: the affine layer and its shapes. Each is checked
-against hand-worked numbers or independent float64 NumPy, and against `jax.grad`. Slips in the documents are named where
-the corrected line is proven.
+000: the differential method, cross-entropy, a two-layer network in column vectors. 001: a deep network in row vectors
+with subtracted biases. 002: layers with batches and mini-batch descent. 003: the affine layer and its shapes. Each is
+checked against hand-worked numbers or independent float64 NumPy, and against `jax.grad`. Slips in the documents are
+named where the corrected line is proven.
 """
+
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -163,7 +165,7 @@ def chain(x, y, layers):
     "widths", [(3, 5, 4, 3), (3, 3), (2, 6, 5, 4, 3, 2)], ids=["3-5-4-3", "one layer", "five layers"]
 )
 def test_001_recursion_for_any_depth(widths):
-    shapes = list(zip(widths[:-1], widths[1:], strict=True))
+    shapes = list(itertools.pairwise(widths))
     weights, biases = draw(*shapes), draw(*[(o,) for _, o in shapes], seed=1)
     x, y = draw((1, widths[0]), (1, widths[-1]), seed=2)
     value, grads = chain(x, y, list(zip(weights, biases, strict=True)))
@@ -233,7 +235,7 @@ def test_002_equations_2_3_to_2_5_relu():
 
 
 def test_002_equations_2_6_to_2_10_softmax_and_cross_entropy():
-    """L = (1/m) Σ −ŷᵀ log softmax(x) and ∇L = (softmax(X) − Ŷ)/m (in the document's (2.9) a transpose and an exp fall out)."""
+    """L = (1/m) Σ −ŷᵀ log softmax(x), ∇L = (softmax(X) − Ŷ)/m (the document's (2.9) lacks a transpose and the exp)."""
     (logits,) = draw((6, 4))
     labels = np.array([0, 3, 1, 1, 2, 0])
     one_hot = np.eye(4)[labels]
@@ -316,7 +318,7 @@ def test_003_bias_as_feature_zero(layout):
 def test_003_layers_chained():
     """The dY of a layer is the dX of the one behind it."""
     x, w1, w2, dy = draw((5, 3), (3, 4), (4, 2), (5, 2))
-    h, _ = x @ w1, None
+    h = x @ w1
     d_h, d_w2, _ = fn.affine_backward(*as_jax(h, w2, dy))
     dx, d_w1, _ = fn.affine_backward(*as_jax(x, w1), d_h)
     close(d_w2, h.T @ dy)

@@ -105,13 +105,21 @@ def _silu_slope(z: Values, h: Values) -> Values:
 
 @at_least_float32
 def _silu_curvature(z: Values, h: Values) -> Values:
-    """φ''(z) = 2 σ'(z) + z σ''(z) = σ'(z) (2 − z tanh(z/2))."""
+    """φ''(z) = 2 σ'(z) + z σ''(z) = σ'(z) (2 − z tanh(z/2)).
+
+    Derivation:
+        d(σ + z σ') = (σ' + σ' + z σ'') dz, and σ'' = −σ' tanh(z/2).
+    """
     return _sigmoid_slope(z, h) * (2 - z * jnp.tanh(z / 2))
 
 
 @at_least_float32
 def _silu_third(z: Values, h: Values) -> Values:
-    """φ'''(z) = 3 σ''(z) + z σ'''(z)."""
+    """φ'''(z) = 3 σ''(z) + z σ'''(z).
+
+    Derivation:
+        d(2 σ' + z σ'') = (2 σ'' + σ'' + z σ''') dz.
+    """
     return 3 * _sigmoid_curvature(z, h) + z * _sigmoid_third(z, h)
 
 
@@ -141,7 +149,12 @@ def _gelu_tanh_slope(z: Values, h: Values) -> Values:
 
 @at_least_float32
 def _gelu_tanh_curvature(z: Values, h: Values) -> Values:
-    """φ''(z) = 2 s' + z s'' with s = σ(v(z)): s' = σ'(v) v', s'' = σ''(v) v'² + σ'(v) v''."""
+    """φ''(z) = 2 s' + z s'' with s = σ(v(z)): s' = σ'(v) v', s'' = σ''(v) v'² + σ'(v) v''.
+
+    Derivation:
+        d(s + z s') = (s' + s' + z s'') dz. ds = σ'(v) v' dz, and ds' = v' dσ'(v) + σ'(v) dv' with
+        dσ'(v) = σ''(v) v' dz.
+    """
     v, v1, v2 = _gelu_argument(z)
     first = _sigmoid_slope(v, h) * v1
     second = _sigmoid_curvature(v, h) * v1 * v1 + _sigmoid_slope(v, h) * v2
@@ -150,7 +163,12 @@ def _gelu_tanh_curvature(z: Values, h: Values) -> Values:
 
 @at_least_float32
 def _gelu_tanh_third(z: Values, h: Values) -> Values:
-    """φ'''(z) = 3 s'' + z s''' with s''' = σ'''(v) v'³ + 3 σ''(v) v' v'' + σ'(v) v'''."""
+    """φ'''(z) = 3 s'' + z s''' with s''' = σ'''(v) v'³ + 3 σ''(v) v' v'' + σ'(v) v'''.
+
+    Derivation:
+        d(2 s' + z s'') = (3 s'' + z s''') dz. d(σ''(v) v'²) = (σ'''(v) v'³ + 2 σ''(v) v' v'') dz and
+        d(σ'(v) v'') = (σ''(v) v' v'' + σ'(v) v''') dz.
+    """
     v, v1, v2 = _gelu_argument(z)
     v3 = 12 * SQRT_2_OVER_PI * GELU_CUBIC
     slope, curvature = _sigmoid_slope(v, h), _sigmoid_curvature(v, h)

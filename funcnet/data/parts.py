@@ -34,4 +34,4 @@ def stratified(y: Int[np.ndarray, " n"], seed: int, validation: float = 0.15, te
     train, validation_rows = train_test_split(
         rest, test_size=validation / (1 - test), stratify=y[rest], random_state=seed
     )
-    return Parts(train, validation_rows, test_rows)
+    return Parts(*(np.asarray(rows) for rows in (train, validation_rows, test_rows)))

@@ -30,7 +30,7 @@ def _sigmoid_cross_entropy(outputs: Outputs, y: RealTargets) -> PerExample:
 
 @at_least_float32
 def _sigmoid_cross_entropy_gradient(outputs: Outputs, y: RealTargets) -> Outputs:
-    """G = σ(z) − y = (1 − y) σ(z) − y σ(−z), the second form free of cancellation.
+    """g = σ(z) − y = (1 − y) σ(z) − y σ(−z), the second form free of cancellation.
 
     Derivation:
         d softplus(z) = σ(z) dz and d softplus(−z) = −σ(−z) dz.
@@ -40,13 +40,21 @@ def _sigmoid_cross_entropy_gradient(outputs: Outputs, y: RealTargets) -> Outputs
 
 @at_least_float32
 def _sigmoid_cross_entropy_hessian_action(outputs: Outputs, y: RealTargets, v: Outputs) -> Outputs:
-    """H v = σ(z) σ(−z) ∘ v, since dg = σ'(z) dz."""
+    """H v = σ(z) σ(−z) ∘ v.
+
+    Derivation:
+        dg = dσ(z) = σ(z) σ(−z) ∘ dz.
+    """
     return jax.nn.sigmoid(outputs) * jax.nn.sigmoid(-outputs) * v
 
 
 @at_least_float32
 def _sigmoid_cross_entropy_hessian_factor(outputs: Outputs, y: RealTargets) -> Factor:
-    """S = diag(√(σ(z) σ(−z)))."""
+    """S = diag(√(σ(z) σ(−z))).
+
+    Derivation:
+        H = diag(σ(z) σ(−z)); the roots are taken apart, since the product underflows first.
+    """
     return diagonal(jnp.sqrt(jax.nn.sigmoid(outputs)) * jnp.sqrt(jax.nn.sigmoid(-outputs)))
 
 
@@ -100,7 +108,7 @@ def _softmax_cross_entropy(outputs: Outputs, y: ClassTargets) -> PerExample:
 
 @at_least_float32
 def _softmax_cross_entropy_gradient(outputs: Outputs, y: ClassTargets) -> Outputs:
-    """G = (1ᵀy) p − y; entry j as p_j Σ_{i≠j} y_i − y_j Σ_{i≠j} p_i, free of cancellation.
+    """g = (1ᵀy) p − y; entry j as p_j Σ_{i≠j} y_i − y_j Σ_{i≠j} p_i, free of cancellation.
 
     For an integer label that is p_j off the label and −(1 − p_j) on it.
 
@@ -177,19 +185,31 @@ def _label_smoothed(outputs: Outputs, y: ClassTargets, epsilon: float) -> PerExa
 
 @at_least_float32
 def _label_smoothed_gradient(outputs: Outputs, y: ClassTargets, epsilon: float) -> Outputs:
-    """G = (1ᵀy) p − y', the gradient of the softmax cross-entropy at y'; smoothing keeps 1ᵀy' = 1ᵀy."""
+    """g = (1ᵀy) p − y', the gradient of the softmax cross-entropy at y'.
+
+    Derivation:
+        ℓ is the softmax cross-entropy at y', and 1ᵀy' = (1 − ε) 1ᵀy + k (ε/k) 1ᵀy = 1ᵀy.
+    """
     return _softmax_cross_entropy_gradient(outputs, _smoothed(outputs, y, epsilon))
 
 
 @at_least_float32
 def _label_smoothed_hessian_action(outputs: Outputs, y: ClassTargets, v: Outputs, epsilon: float) -> Outputs:
-    """H v as of the softmax cross-entropy: H depends on y through 1ᵀy alone."""
+    """H v as of the softmax cross-entropy.
+
+    Derivation:
+        H = (1ᵀy') (diag(p) − p pᵀ) depends on y' through 1ᵀy' = 1ᵀy alone.
+    """
     return _softmax_cross_entropy_hessian_action(outputs, y, v)
 
 
 @at_least_float32
 def _label_smoothed_hessian_factor(outputs: Outputs, y: ClassTargets, epsilon: float) -> Factor:
-    """S as of the softmax cross-entropy."""
+    """S as of the softmax cross-entropy.
+
+    Derivation:
+        The two have the same H.
+    """
     return _softmax_cross_entropy_hessian_factor(outputs, y)
 
 

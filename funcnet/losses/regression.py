@@ -21,7 +21,7 @@ def _half_squared_error(outputs: Outputs, y: RealTargets) -> PerExample:
 
 @at_least_float32
 def _half_squared_error_gradient(outputs: Outputs, y: RealTargets) -> Outputs:
-    """G = r.
+    """g = r.
 
     Derivation:
         ℓ = ½ rᵀr, so dℓ = rᵀ dr = rᵀ dŷ.
@@ -31,13 +31,21 @@ def _half_squared_error_gradient(outputs: Outputs, y: RealTargets) -> Outputs:
 
 @at_least_float32
 def _half_squared_error_hessian_action(outputs: Outputs, y: RealTargets, v: Outputs) -> Outputs:
-    """H v = v, since dg = dŷ."""
+    """H v = v.
+
+    Derivation:
+        dg = dŷ, so H = I.
+    """
     return v
 
 
 @at_least_float32
 def _half_squared_error_hessian_factor(outputs: Outputs, y: RealTargets) -> Factor:
-    """S = I."""
+    """S = I.
+
+    Derivation:
+        IᵀI = I = H.
+    """
     return diagonal(jnp.ones_like(outputs))
 
 
@@ -49,7 +57,7 @@ def _absolute_error(outputs: Outputs, y: RealTargets) -> PerExample:
 
 @at_least_float32
 def _absolute_error_gradient(outputs: Outputs, y: RealTargets) -> Outputs:
-    """G = sign(r), which is 0 at the kink r = 0.
+    """g = sign(r), which is 0 at the kink r = 0.
 
     Derivation:
         d|r| = sign(r) dr for r ≠ 0.
@@ -59,13 +67,21 @@ def _absolute_error_gradient(outputs: Outputs, y: RealTargets) -> Outputs:
 
 @at_least_float32
 def _absolute_error_hessian_action(outputs: Outputs, y: RealTargets, v: Outputs) -> Outputs:
-    """H v = 0: the gradient is constant between kinks."""
+    """H v = 0.
+
+    Derivation:
+        sign(r) is constant between kinks, so dg = 0.
+    """
     return jnp.zeros_like(v)
 
 
 @at_least_float32
 def _absolute_error_hessian_factor(outputs: Outputs, y: RealTargets) -> Factor:
-    """S = 0."""
+    """S = 0.
+
+    Derivation:
+        H = 0.
+    """
     return diagonal(jnp.zeros_like(outputs))
 
 
@@ -79,7 +95,7 @@ def _huber(outputs: Outputs, y: RealTargets, delta: float) -> PerExample:
 
 @at_least_float32
 def _huber_gradient(outputs: Outputs, y: RealTargets, delta: float) -> Outputs:
-    """G = r clipped to [−δ, δ].
+    """g = r clipped to [−δ, δ].
 
     Derivation:
         d(½ r²) = r dr inside, d(δ |r|) = δ sign(r) dr outside; the two agree at |r| = δ.
@@ -93,13 +109,21 @@ def _huber_is_quadratic(outputs: Outputs, y: RealTargets, delta: float) -> Outpu
 
 @at_least_float32
 def _huber_hessian_action(outputs: Outputs, y: RealTargets, v: Outputs, delta: float) -> Outputs:
-    """H v = v where |r| ≤ δ, else 0."""
+    """H v = v where |r| ≤ δ, else 0.
+
+    Derivation:
+        dg = dr inside, where g = r, and dg = 0 outside, where g = ±δ; |r| = δ is counted inside.
+    """
     return _huber_is_quadratic(outputs, y, delta) * v
 
 
 @at_least_float32
 def _huber_hessian_factor(outputs: Outputs, y: RealTargets, delta: float) -> Factor:
-    """S = diag(1 where |r| ≤ δ, else 0), which is its own square."""
+    """S = diag(1 where |r| ≤ δ, else 0).
+
+    Derivation:
+        H is diagonal with entries 0 and 1, so HᵀH = H.
+    """
     return diagonal(_huber_is_quadratic(outputs, y, delta))
 
 
@@ -111,7 +135,7 @@ def _poisson(outputs: Outputs, y: RealTargets) -> PerExample:
 
 @at_least_float32
 def _poisson_gradient(outputs: Outputs, y: RealTargets) -> Outputs:
-    """G = e^z − y.
+    """g = e^z − y.
 
     Derivation:
         d(e^z − y z) = (e^z − y) dz.
@@ -121,13 +145,21 @@ def _poisson_gradient(outputs: Outputs, y: RealTargets) -> Outputs:
 
 @at_least_float32
 def _poisson_hessian_action(outputs: Outputs, y: RealTargets, v: Outputs) -> Outputs:
-    """H v = e^z ∘ v, since dg = e^z ∘ dz."""
+    """H v = e^z ∘ v.
+
+    Derivation:
+        dg = e^z ∘ dz.
+    """
     return jnp.exp(outputs) * v
 
 
 @at_least_float32
 def _poisson_hessian_factor(outputs: Outputs, y: RealTargets) -> Factor:
-    """S = diag(e^{z/2})."""
+    """S = diag(e^{z/2}).
+
+    Derivation:
+        H = diag(e^z), and (e^{z/2})² = e^z.
+    """
     return diagonal(jnp.exp(0.5 * outputs))
 
 

@@ -40,16 +40,15 @@ def check_data(net: MLP, data: Any, dtype: Any, name: str = "data", learning: bo
         rows, y = np.asarray(flatten(x), dtype), np.asarray(y)
         weights = _checked_weights(weights, rows.shape[0], dtype)
         present = weights > 0
-        examples = Examples(rows, y if y.ndim == 1 else y.astype(dtype), weights)
         if not present.all():
-            examples = Examples(*(array[present] for array in examples))
-        _check_finite("x", examples.x)
-        _check_target_values(net, examples.y)
-        if learning and examples.y.ndim == 1 and (examples.y == examples.y[0]).all():
-            raise ValueError(f"y must hold at least 2 classes to learn from; got only class {examples.y[0]}")
+            rows, y, weights = rows[present], y[present], weights[present]
+        _check_finite("x", rows)
+        _check_target_values(net, y)
+        if learning and y.ndim == 1 and (y == y[0]).all():
+            raise ValueError(f"y must hold at least 2 classes to learn from; got only class {y[0]}")
     except (TypeError, ValueError) as error:
         raise type(error)(f"{name}: {error}") from None
-    return Examples(*(jnp.asarray(array) for array in examples))
+    return Examples(jnp.asarray(rows), jnp.asarray(y if y.ndim == 1 else y.astype(dtype)), jnp.asarray(weights))
 
 
 def _checked_weights(weights: Any, n: int, dtype: Any) -> np.ndarray:
@@ -65,7 +64,7 @@ def _checked_weights(weights: Any, n: int, dtype: Any) -> np.ndarray:
 
 
 def _check_finite(name: str, array: np.ndarray) -> None:
-    bad = np.argwhere(~np.isfinite(array.astype(np.float32, copy=False)))
+    bad = np.argwhere(~np.isfinite(array))
     if len(bad):
         place = tuple(int(i) for i in bad[0])
         raise ValueError(f"{name} must be finite; got {array[place]} at {list(place)}")
@@ -73,7 +72,7 @@ def _check_finite(name: str, array: np.ndarray) -> None:
 
 def _check_target_values(net: MLP, y: np.ndarray) -> None:
     if y.ndim > 1:
-        _check_finite("y", y)
+        _check_finite("y", y.astype(np.float64))
         low, high = net.loss.target_range
         if y.min() < low or y.max() > high:
             raise ValueError(f"y must be in [{low:g}, {high:g}] for {net.loss.name}; got {y.min():g} to {y.max():g}")

@@ -129,15 +129,15 @@ def fit(
 
     Raises:
         TypeError: If an argument is not of its kind.
-        ValueError: If the data is empty, does not fit the network, is not finite, or holds labels out of range or of one
-            class only; if weights are negative or all 0; if epochs or batch_size is below 1.
+        ValueError: If the data is empty, does not fit the network, is not finite, or holds labels out of range or of
+            one class only; if weights are negative or all 0; if epochs or batch_size is below 1.
 
     >>> import jax, optax
     >>> import jax.numpy as jnp
     >>> import funcnet as fn
     >>> net = fn.MLP((2, 8, 2), activation=fn.tanh, loss=fn.softmax_cross_entropy)
     >>> x, y = jnp.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]]), jnp.array([0, 1, 1, 0])
-    >>> state, history = fn.fit(jax.random.key(0), net, optax.adam(0.1), (x, y), epochs=50)
+    >>> state, history = fn.fit(jax.random.key(0), net, optax.sgd(1.0), (x, y), epochs=100)
     >>> float(history["train_accuracy"][-1])
     1.0
     """
