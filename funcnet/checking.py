@@ -129,11 +129,18 @@ def _compare_leaf(path: str, got: Any, expected: Any) -> LeafComparison:
     )
 
 
-def in_float64(fun: Callable[..., Any]) -> Callable[..., Any]:
+def in_float64(fun: Callable[..., Any], *, compiled: bool = False) -> Callable[..., Any]:
     """`fun` run with all floating-point arguments in float64 and products at full precision; NumPy arrays come back.
 
     Works without `jax_enable_x64` and leaves the configuration as it was.
+
+    Args:
+        fun: Any function of arrays.
+        compiled: Whether to run it under `jax.jit`, without expensive optimizations since it runs seldom: faster for
+            one large case, slower for many small ones.
     """
+    if compiled:
+        fun = jax.jit(fun, compiler_options={"xla_backend_optimization_level": 0})
 
     def widen(leaf: Any) -> Any:
         floating = isinstance(leaf, float) or jnp.issubdtype(jnp.result_type(leaf), jnp.floating)
@@ -158,7 +165,6 @@ def reference_value_and_grad(
     Args:
         fun: A function that gives a scalar.
         argnums: Which of its arguments to differentiate in.
-        compiled: Whether to run it under `jax.jit`: faster for one large case, slower for many small ones.
+        compiled: As for `in_float64`.
     """
-    oracle = jax.value_and_grad(fun, argnums)
-    return in_float64(jax.jit(oracle) if compiled else oracle)
+    return in_float64(jax.value_and_grad(fun, argnums), compiled=compiled)

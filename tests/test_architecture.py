@@ -62,10 +62,6 @@ def test_every_module_has_its_floor():
     assert set(FLOORS) == {module_of(path) for path in SOURCES}
 
 
-def test_every_module_has_its_floor():
-    assert set(FLOORS) == {module_of(path) for path in SOURCES}
-
-
 def test_the_search_for_autodiff_finds_it():
     assert list(autodiff(ast.parse("import jax\njax.grad(f)"))) == ["grad"]
     assert list(autodiff(ast.parse("from jax import vjp as v"))) == ["vjp"]
