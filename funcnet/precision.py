@@ -39,7 +39,7 @@ def at_least_float32(fun: Callable[..., Array]) -> Callable[..., Array]:
 
     @wraps(fun)
     def lifted(*arrays: AnyArray, **constants: float) -> Array:
-        dtype = arrays[0].dtype
+        dtype = jnp.result_type(arrays[0])
         if work_dtype(dtype) == dtype:
             return fun(*arrays, **constants)
         return fun(*(lift(a) if is_floating(a) else a for a in arrays), **constants).astype(dtype)

@@ -163,17 +163,17 @@ def accuracies(setup: Setup, params: fn.Params) -> dict[str, float]:
 
 def result_table(setup: Setup, params: fn.Params, history: dict[str, np.ndarray], seconds: float) -> Table:
     """Accuracy on each part, and where the time went."""
-    table = Table(title="Result")
-    table.add_column("part")
-    table.add_column("examples", justify="right")
-    table.add_column("accuracy", justify="right")
+    table = Table(title="Result", show_header=False)
+    table.add_column()
+    table.add_column(justify="right")
     for part, share in accuracies(setup, params).items():
-        table.add_row(part, str(len(setup.parts[part][1])), f"{100 * share:.2f} %")
+        table.add_row(f"{part} accuracy ({len(setup.parts[part][1]):,} examples)", f"{100 * share:.2f} %")
     epoch, examples = float(np.median(history["seconds"])), len(setup.parts["train"][1])
-    table.caption = (
-        f"{history['compile_seconds'].sum():.2f} s to compile, {epoch:.4f} s for each of {len(history['seconds'])} "
-        f"epochs (median; {examples / epoch:,.0f} examples a second), {seconds:.1f} s in all"
-    )
+    table.add_section()
+    table.add_row("time to compile", f"{history['compile_seconds'].sum():.2f} s")
+    table.add_row(f"time of an epoch (median of {len(history['seconds'])})", f"{epoch:.4f} s")
+    table.add_row("training examples a second", f"{examples / epoch:,.0f}")
+    table.add_row("time in all, after imports", f"{seconds:.1f} s")
     return table
 
 

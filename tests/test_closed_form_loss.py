@@ -97,6 +97,9 @@ def test_integer_labels_and_keys_pass_through():
         for key in (jax.random.key(0), jax.random.PRNGKey(0)):
             got = jax.jit(jax.grad(fn.closed_form_loss, argnums=1))(net, params, x, y.astype(label_dtype), key=key)
             assert_close(got, fn.value_and_grad(net, params, x, y, key=key)[1])
+    for weights in (jnp.arange(9), jnp.arange(9) > 3):
+        got = jax.grad(fn.closed_form_loss, argnums=1)(net, params, x, y, weights=weights)
+        assert_close(got, fn.value_and_grad(net, params, x, y, weights=weights)[1])
 
 
 def test_line_search_of_optax(standard_promotion):

@@ -35,8 +35,9 @@ def test_run(train, standard_promotion, tmp_path, capsys):
     assert "16 x 10" in out
     assert "epoch 3/3" in out
     for part in ("train", "validation", "test"):
-        assert part in out
-    assert "to compile" in out
+        assert f"{part} accuracy" in out
+    assert "time to compile" in out
+    assert "time of an epoch (median of 3)" in out
     assert picture.read_bytes()[:4] == b"\x89PNG"
     assert list(tmp_path.iterdir()) == [picture]
 

@@ -176,6 +176,15 @@ def test_any_optimizer_and_dropout(standard_promotion):
     assert history["train_accuracy"][-1] > 0.7
 
 
+def test_keys_of_the_old_kind():
+    """An old-style key draws what the new-style key of the same seed draws."""
+    new, old = (
+        fn.fit(key(0), network(dropout=0.2), SGD, data(), epochs=2, batch_size=16)[0]
+        for key in (jax.random.key, jax.random.PRNGKey)
+    )
+    np.testing.assert_array_equal(np.asarray(new.params[0].w), np.asarray(old.params[0].w))
+
+
 def test_half_precision_parameters_train():
     params = fn.init(jax.random.key(0), network(), dtype="bfloat16")
     state, history = fn.fit(jax.random.key(0), network(), SGD, data(), epochs=10, batch_size=16, params=params)

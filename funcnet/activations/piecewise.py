@@ -66,7 +66,7 @@ def _leaky_relu_slope(z: Values, h: Values, negative_slope: float) -> Values:
 
 
 def _negative_part(z: Values) -> Values:
-    """Z where z ≤ 0, else 0: what the exponential piece sees, so that it cannot overflow on the other side."""
+    """The part of z below 0: what the exponential piece sees, so that it cannot overflow on the other side."""
     return jnp.where(z > 0, jnp.zeros_like(z), z)
 
 
