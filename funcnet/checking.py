@@ -97,14 +97,19 @@ def compare(got: Any, expected: Any, *, like: Any = None) -> Comparison:
         if jnp.shape(leaf) != jnp.shape(model):
             problems.append(f"{name or 'value'} must have shape {jnp.shape(model)}; got {jnp.shape(leaf)}")
             continue
-        if jnp.result_type(leaf) != jnp.result_type(model):
-            problems.append(f"{name or 'value'} must have dtype {jnp.result_type(model)}; got {jnp.result_type(leaf)}")
+        if _dtype(leaf) != _dtype(model):
+            problems.append(f"{name or 'value'} must have dtype {_dtype(model)}; got {_dtype(leaf)}")
         leaves.append(_compare_leaf(name, leaf, reference))
     return Comparison(tuple(leaves), tuple(problems))
 
 
+def _dtype(leaf: Any) -> np.dtype:
+    """The dtype of a leaf as it is: to JAX without x64 a NumPy float64 would be float32."""
+    return leaf.dtype if hasattr(leaf, "dtype") else np.asarray(leaf).dtype
+
+
 def _compare_leaf(path: str, got: Any, expected: Any) -> LeafComparison:
-    dtype = jnp.result_type(got)
+    dtype = _dtype(got)
     values, reference = (np.atleast_1d(np.asarray(a).astype(np.float64)) for a in (got, expected))
     if values.size == 0:
         return LeafComparison(path, jnp.shape(got), str(dtype), 0.0, 1.0, (), 0.0, 0.0)

@@ -90,6 +90,13 @@ def test_the_oracle_runs_in_float64_and_leaves_the_configuration():
     assert (jax.config.jax_enable_x64, jax.config.jax_default_matmul_precision) == before
 
 
+def test_float64_is_measured_in_its_own_eps_even_without_x64():
+    expected = np.array([1.0, 2.0])
+    (leaf,) = compare(expected + np.array([0, 2e-9]), expected).leaves
+    assert leaf.dtype == "float64"
+    assert leaf.error == pytest.approx(1e-9 / 2**-52, rel=1e-6)
+
+
 def test_a_reference_in_lower_precision_is_refused():
     with pytest.raises(RuntimeError, match="did not run in float64"):
         in_float64(lambda x: x.astype("float32"))(jnp.ones(2))

@@ -143,6 +143,11 @@ def changed(array, index, value):
         (lambda x, y: (x, y[:, None]), ValueError, r"data: y must be labels of shape \(20,\)"),
         (lambda x, y: (changed(x, (7, 2), np.nan), y), ValueError, r"data: x must be finite; got nan at \[7, 2\]"),
         (lambda x, y: (changed(x, (0, 1), -np.inf), y), ValueError, r"data: x must be finite; got -inf at \[0, 1\]"),
+        (
+            lambda x, y: (changed(x, (7, 2), np.nan), y, np.arange(20.0)),
+            ValueError,
+            r"data: x must be finite; got nan at \[7, 2\]",
+        ),
         (lambda x, y: (x[:0], y[:0]), ValueError, r"data: x must have at least one example; got shape \(0, 5\)"),
         (
             lambda x, y: (x, 0 * y + 2),

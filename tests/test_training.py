@@ -9,6 +9,7 @@ from cases import WIDE, assert_close, case
 
 import funcnet as fn
 from funcnet.training import Examples, epoch, evaluate, new_state, prepare, run, step
+from funcnet.training.metrics import scores
 
 SGD = optax.sgd(0.1)
 
@@ -167,6 +168,16 @@ def test_other_losses(loss, score, standard_promotion):
     expected = abs(predicted - y).mean() if score == "mean_absolute_error" else ((predicted > 0.5) == (y > 0.5)).mean()
     assert history[f"validation_{score}"][-1] == pytest.approx(expected, rel=1e-5)
     assert history["train_loss"][-1] < history["train_loss"][0]
+
+
+@pytest.mark.parametrize("dtype", ["bool", "int8", "uint8", "int32"])
+def test_scores_of_narrow_labels(dtype):
+    """A predicted class beyond the range of the labels' dtype is not taken for a label."""
+    y = jnp.array([0, 1, 1, 0]).astype(dtype)
+    outputs = jnp.zeros((4, 300)).at[jnp.arange(4), jnp.array([256, 257, 1, 0])].set(1)
+    net = fn.MLP((1, 300), loss=fn.softmax_cross_entropy)
+    assert scores(net, outputs, y).tolist() == [0, 0, 1, 1]
+    assert scores(fn.MLP((1, 3), loss=net.loss), jnp.eye(3)[jnp.array([2, 2, 1, 0])], y).tolist() == [0, 0, 1, 1]
 
 
 def test_any_optimizer_and_dropout(standard_promotion):

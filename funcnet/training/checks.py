@@ -39,11 +39,11 @@ def check_data(net: MLP, data: Any, dtype: Any, name: str = "data", learning: bo
         check_weights(x.shape[0], weights)
         rows, y = np.asarray(flatten(x), dtype), np.asarray(y)
         weights = _checked_weights(weights, rows.shape[0], dtype)
-        present = weights > 0
-        if not present.all():
+        present = np.flatnonzero(weights)
+        if len(present) < len(weights):
             rows, y, weights = rows[present], y[present], weights[present]
-        _check_finite("x", rows)
-        _check_target_values(net, y)
+        _check_finite("x", rows, present)
+        _check_target_values(net, y, present)
         if learning and y.ndim == 1 and (y == y[0]).all():
             raise ValueError(f"y must hold at least 2 classes to learn from; got only class {y[0]}")
     except (TypeError, ValueError) as error:
@@ -63,24 +63,29 @@ def _checked_weights(weights: Any, n: int, dtype: Any) -> np.ndarray:
     return weights
 
 
-def _check_finite(name: str, array: np.ndarray) -> None:
+def _check_finite(name: str, array: np.ndarray, numbers: np.ndarray | None = None) -> None:
+    """Refuse what is not finite; `numbers` are those of the rows in the caller's data."""
     bad = np.argwhere(~np.isfinite(array))
     if len(bad):
-        place = tuple(int(i) for i in bad[0])
-        raise ValueError(f"{name} must be finite; got {array[place]} at {list(place)}")
+        row, *rest = (int(i) for i in bad[0])
+        place = [row if numbers is None else int(numbers[row]), *rest]
+        raise ValueError(f"{name} must be finite; got {array[tuple(bad[0])]} at {place}")
 
 
-def _check_target_values(net: MLP, y: np.ndarray) -> None:
+def _check_target_values(net: MLP, y: np.ndarray, numbers: np.ndarray) -> None:
     if y.ndim > 1:
-        _check_finite("y", y.astype(np.float64))
+        _check_finite("y", y.astype(np.float64), numbers)
         low, high = net.loss.target_range
         if y.min() < low or y.max() > high:
             raise ValueError(f"y must be in [{low:g}, {high:g}] for {net.loss.name}; got {y.min():g} to {y.max():g}")
         return
     k = net.widths[-1]
     if y.min() < 0 or y.max() >= k:
-        wrong = y[(y < 0) | (y >= k)][0]
-        raise ValueError(f"y must be labels from 0 to {k - 1}, one for each of the {k} outputs; got {wrong}")
+        wrong = np.flatnonzero((y < 0) | (y >= k))[0]
+        raise ValueError(
+            f"y must be labels from 0 to {k - 1}, one for each of the {k} outputs; "
+            f"got {y[wrong]} at example {numbers[wrong]}"
+        )
 
 
 def check_count(name: str, value: Any) -> int:

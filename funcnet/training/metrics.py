@@ -36,7 +36,7 @@ def scores(net: MLP, outputs: Float[Array, "n k"], y: Shaped[Array, "n ..."]) ->
     dtype = outputs.dtype
     if net.loss.targets == "classes":
         labels = y if y.ndim == 1 else jnp.argmax(y, axis=1)
-        return (jnp.argmax(outputs, axis=1).astype(labels.dtype) == labels).astype(dtype)
+        return (jnp.argmax(outputs, axis=1).astype(jnp.int32) == labels.astype(jnp.int32)).astype(dtype)
     if net.loss.logits:
         return jnp.mean(((outputs > 0) == (y > 0.5)).astype(dtype), axis=1)
     return jnp.mean(jnp.abs(net.loss.inverse_link(outputs) - y), axis=1)
