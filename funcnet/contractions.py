@@ -6,7 +6,7 @@ from jaxtyping import Array, Float
 from funcnet.precision import matmul
 from funcnet.types import Layer, Params
 
-Rows = Float[Array, "n width"]
+Rows = Float[Array, "n _"]
 
 
 def gradient(inputs: tuple[Rows, ...], deltas: tuple[Rows, ...], operand_dtype: str | None = None) -> Params:

@@ -158,7 +158,7 @@ class Swept(NamedTuple):
     losses: Float[Array, " n"]
     outputs: Float[Array, "n k"]
     saved: Saved
-    deltas: tuple[Float[Array, "n width"], ...]
+    deltas: tuple[Float[Array, "n _"], ...]
 
 
 def both_sweeps(net: MLP, call: Call, key: KeyArray | None) -> Swept:

@@ -20,7 +20,7 @@ from jaxtyping import Array, Float
 
 from funcnet.types import Layer
 
-Augmented = Float[Array, "1+i o"]
+Augmented = Float[Array, "bias_and_i o"]
 
 
 class Layout(NamedTuple):

@@ -6,6 +6,7 @@ import operator
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -66,8 +67,8 @@ class MLP:
     activation: Activation | tuple[Activation, ...] = relu
     output_activation: Activation = identity
     loss: Loss
-    l2: float | AnyArray | None = None
-    dropout: float | AnyArray | None = None
+    l2: float | AnyArray | Any | None = None  # Any: as a pytree it also holds what JAX puts in place of leaves
+    dropout: float | AnyArray | Any | None = None
     operand_dtype: str | None = None
 
     def __post_init__(self) -> None:

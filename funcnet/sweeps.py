@@ -15,7 +15,7 @@ from funcnet.network import MLP
 from funcnet.precision import matmul
 from funcnet.types import KeyArray, Params
 
-Rows = Float[Array, "n width"]
+Rows = Float[Array, "n _"]
 
 
 class Saved(NamedTuple):

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jaxtyping import Bool, Float, Real
 
 from funcnet.boundary import check_network
 from funcnet.network import MLP, init
@@ -15,9 +16,13 @@ from funcnet.precision import work_dtype
 from funcnet.training.checks import check_count, check_data
 from funcnet.training.epoch import Examples, State, epoch, evaluate, new_state
 from funcnet.training.metrics import Sums, score_name
-from funcnet.types import Features, KeyArray, Params, Targets, Weights
+from funcnet.types import AnyArray, KeyArray, Params
 
-Data = tuple[Features, Targets] | tuple[Features, Targets, Weights]
+AnyFeatures = Float[AnyArray, "_ ..."]
+AnyNumbers = Real[AnyArray, "_ ..."] | Bool[AnyArray, "_ ..."]
+Data = tuple[AnyFeatures, AnyNumbers] | tuple[AnyFeatures, AnyNumbers, AnyNumbers]
+"""(x, y) or (x, y, weights), of as many examples as there are."""
+
 History = dict[str, np.ndarray]
 
 
