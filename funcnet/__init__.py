@@ -1,41 +1,79 @@
-"""funcnet: every derivative of a multilayer perceptron, in closed form, proven against `jax.grad`."""
+"""funcnet: derivatives of multilayer perceptrons in closed form, proven against `jax.grad`.
 
-from funcnet import activations as activations
-from funcnet import checking as checking
-from funcnet import layouts as layouts
-from funcnet import losses as losses
-from funcnet import sweeps as sweeps
-from funcnet import training as training
-from funcnet.activations import Activation as Activation
-from funcnet.activations import elu as elu
-from funcnet.activations import gelu as gelu
-from funcnet.activations import gelu_tanh as gelu_tanh
-from funcnet.activations import identity as identity
-from funcnet.activations import leaky_relu as leaky_relu
-from funcnet.activations import relu as relu
-from funcnet.activations import selu as selu
-from funcnet.activations import sigmoid as sigmoid
-from funcnet.activations import silu as silu
-from funcnet.activations import softplus as softplus
-from funcnet.activations import tanh as tanh
-from funcnet.affine import affine as affine
-from funcnet.affine import affine_backward as affine_backward
-from funcnet.custom_rule import closed_form_loss as closed_form_loss
-from funcnet.gradients import apply as apply
-from funcnet.gradients import input_gradient as input_gradient
-from funcnet.gradients import loss as loss
-from funcnet.gradients import per_example_losses as per_example_losses
-from funcnet.gradients import value_and_grad as value_and_grad
-from funcnet.losses import Loss as Loss
-from funcnet.losses import absolute_error as absolute_error
-from funcnet.losses import half_squared_error as half_squared_error
-from funcnet.losses import huber as huber
-from funcnet.losses import label_smoothed as label_smoothed
-from funcnet.losses import poisson as poisson
-from funcnet.losses import sigmoid_cross_entropy as sigmoid_cross_entropy
-from funcnet.losses import softmax_cross_entropy as softmax_cross_entropy
-from funcnet.network import MLP as MLP
-from funcnet.network import init as init
-from funcnet.training import fit as fit
-from funcnet.types import Layer as Layer
-from funcnet.types import Params as Params
+Start with `MLP`, `init`, `value_and_grad` and `fit`; `help(funcnet.losses)` and `help(funcnet.activations)` have the
+formulas.
+"""
+
+from funcnet import activations, checking, layouts, losses, sweeps, training
+from funcnet.activations import (
+    Activation,
+    elu,
+    gelu,
+    gelu_tanh,
+    identity,
+    leaky_relu,
+    relu,
+    selu,
+    sigmoid,
+    silu,
+    softplus,
+    tanh,
+)
+from funcnet.affine import affine, affine_backward
+from funcnet.custom_rule import closed_form_loss
+from funcnet.gradients import apply, input_gradient, loss, per_example_losses, value_and_grad
+from funcnet.losses import (
+    Loss,
+    absolute_error,
+    half_squared_error,
+    huber,
+    label_smoothed,
+    poisson,
+    sigmoid_cross_entropy,
+    softmax_cross_entropy,
+)
+from funcnet.network import MLP, init
+from funcnet.training import fit
+from funcnet.types import Layer, Params
+
+__all__ = [
+    "MLP",
+    "Activation",
+    "Layer",
+    "Loss",
+    "Params",
+    "absolute_error",
+    "activations",
+    "affine",
+    "affine_backward",
+    "apply",
+    "checking",
+    "closed_form_loss",
+    "elu",
+    "fit",
+    "gelu",
+    "gelu_tanh",
+    "half_squared_error",
+    "huber",
+    "identity",
+    "init",
+    "input_gradient",
+    "label_smoothed",
+    "layouts",
+    "leaky_relu",
+    "loss",
+    "losses",
+    "per_example_losses",
+    "poisson",
+    "relu",
+    "selu",
+    "sigmoid",
+    "sigmoid_cross_entropy",
+    "silu",
+    "softmax_cross_entropy",
+    "softplus",
+    "sweeps",
+    "tanh",
+    "training",
+    "value_and_grad",
+]

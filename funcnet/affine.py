@@ -27,6 +27,9 @@ def _check(x: AnyArray, w: AnyArray, b: AnyArray | None, dy: AnyArray | None) ->
         raise ValueError(f"b must have shape {(w.shape[1],)} to match w; got {b.shape}")
     if dy is not None and dy.shape != (x.shape[0], w.shape[1]):
         raise ValueError(f"dy must have shape {(x.shape[0], w.shape[1])} to match x and w; got {dy.shape}")
+    for name, array in arrays.items():
+        if array is not None and array.dtype != w.dtype:
+            raise TypeError(f"{name} must have the dtype {w.dtype} of w; got {array.dtype}")
 
 
 def affine(x: Features, w: Float[AnyArray, "i o"], b: Float[AnyArray, " o"]) -> Float[Array, "n o"]:

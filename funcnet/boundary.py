@@ -9,8 +9,9 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from funcnet.network import MLP
+from funcnet.network import MLP, check_key
 from funcnet.precision import is_floating
+from funcnet.types import Layer
 
 
 def check_network(net: Any, params: Any) -> None:
@@ -22,7 +23,9 @@ def check_network(net: Any, params: Any) -> None:
     """
     if not isinstance(net, MLP):
         raise TypeError(f"net must be a funcnet.MLP; got {type(net).__name__}")
-    if not isinstance(params, tuple | list) or not all(hasattr(p, "w") and hasattr(p, "b") for p in params):
+    _check_scalar("l2", net.l2)
+    _check_scalar("dropout", net.dropout)
+    if not isinstance(params, tuple) or not all(isinstance(layer, Layer) for layer in params):
         raise TypeError(f"params must be a tuple of funcnet.Layer(w, b); got {type(params).__name__}")
     if len(params) != net.n_layers:
         raise ValueError(f"params must have {net.n_layers} layers to match widths {net.widths}; got {len(params)}")
@@ -33,9 +36,9 @@ def check_network(net: Any, params: Any) -> None:
             if array.shape != expected:
                 raise ValueError(f"params[{i}].{name} must have shape {expected}; got {array.shape}")
             if not is_floating(array) or array.dtype != dtype:
+                others = "" if array.dtype == dtype else f", and {dtype} in params[0].w"
                 raise TypeError(
-                    f"params must share one floating-point dtype; got {dtype} in params[0].w "
-                    f"and {array.dtype} in params[{i}].{name}"
+                    f"params must share one floating-point dtype; got {array.dtype} in params[{i}].{name}{others}"
                 )
 
 
@@ -49,10 +52,11 @@ def check_features(net: MLP, x: Any) -> None:
     _check_array("x", x)
     if not is_floating(x):
         raise TypeError(f"x must be floating point, for example x.astype('float32'); got {x.dtype}")
-    features = math.prod(x.shape[1:])
-    if x.ndim < 2 or features != net.widths[0]:
-        got = f"{features} (shape {x.shape})" if x.ndim >= 2 else f"shape {x.shape}"
-        raise ValueError(f"x must have {net.widths[0]} features to match params[0].w; got {got}")
+    expected, features = net.widths[0], math.prod(x.shape[1:])
+    if x.ndim < 2:
+        raise ValueError(f"x must be a batch (n, *features) with {expected} features; got shape {x.shape}")
+    if features != expected:
+        raise ValueError(f"x must have {expected} features to match params[0].w; got {features} (shape {x.shape})")
 
 
 def check_targets(net: MLP, n: int, y: Any) -> None:
@@ -94,12 +98,23 @@ def check_weights(n: int, weights: Any) -> None:
         raise ValueError(f"weights must have shape {(n,)}, one for each example of x; got {weights.shape}")
 
 
-def check_call(net: Any, params: Any, x: Any, y: Any, weights: Any = None) -> None:
+def check_call(net: Any, params: Any, x: Any, y: Any, weights: Any = None, key: Any = None) -> None:
     """All of the above, in the order of the arguments."""
     check_network(net, params)
     check_features(net, x)
     check_targets(net, x.shape[0], y)
     check_weights(x.shape[0], weights)
+    check_key(key)
+
+
+def _check_scalar(name: str, value: Any) -> None:
+    if value is None:
+        return
+    if isinstance(value, bool) or not (isinstance(value, int | float) or hasattr(value, "dtype")):
+        raise TypeError(f"{name} must be a number; got {value!r}")
+    shape = getattr(value, "shape", ())
+    if shape != ():
+        raise ValueError(f"{name} must be one number (one for each network under jax.vmap); got shape {shape}")
 
 
 def _check_array(name: str, array: Any) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 TOLERANCE = {"float16": 2.0, "bfloat16": 2.0, "float32": 16.0, "float64": 16.0}
 """The largest error, in units of eps times the leaf's largest entry, that rounding explains in a gradient.
 
-Half precision is computed in float32 and rounded once, hence its smaller number.
+By dtype. Half precision is computed in float32 and rounded once, hence its smaller number.
 """
 
 

@@ -47,7 +47,7 @@ def closed_form_loss(
     >>> grads[0].w.shape
     (3, 4)
     """
-    check_call(net, params, x, y, weights)
+    check_call(net, params, x, y, weights, key)
     return _closed_form_loss(net, params, x, y, weights, key)
 
 
@@ -77,7 +77,7 @@ def _rule(primals: Any, tangents: Any) -> tuple[Float[Array, ""], Float[Array, "
     for name, argument, tangent in (("y", y, d_y), ("net.dropout", net.dropout, d_net.dropout)):
         if tangent is not None and not _is_zero(tangent) and is_floating(argument):
             raise TypeError(f"closed_form_loss has no rule for its derivative in {name}; differentiate funcnet.loss")
-    call = enter(net, params, x, y, weights)
+    call = enter(net, params, x, y, weights, key)
     swept = both_sweeps(net, call, key)
     tangent = _inner(parameter_gradient(net, call, swept), d_params)
     if not _is_zero(d_x):

@@ -15,8 +15,9 @@ from jaxtyping import Array, Float, Shaped
 from funcnet import contractions
 from funcnet.affine import flatten
 from funcnet.boundary import check_call, check_features, check_network
-from funcnet.network import MLP
+from funcnet.network import MLP, check_key
 from funcnet.precision import cast_like, lift, matmul
+from funcnet.rules import check_shape
 from funcnet.sweeps import Saved, backward, forward
 from funcnet.types import Features, KeyArray, Layer, Params, Targets, Weights
 
@@ -42,9 +43,9 @@ def lift_params(params: Params) -> Params:
     return tuple(Layer(lift(layer.w), lift(layer.b)) for layer in params)
 
 
-def enter(net: MLP, params: Params, x: Features, y: Targets, weights: Weights | None) -> Call:
+def enter(net: MLP, params: Params, x: Features, y: Targets, weights: Weights | None, key: KeyArray | None) -> Call:
     """Check the arguments of a call and bring them into the form the sweeps compute with."""
-    check_call(net, params, x, y, weights)
+    check_call(net, params, x, y, weights, key)
     params = lift_params(params)
     dtype, n = params[0].w.dtype, x.shape[0]
     rows, y = jnp.asarray(flatten(x), dtype), jnp.asarray(y)
@@ -59,6 +60,13 @@ def enter(net: MLP, params: Params, x: Features, y: Targets, weights: Weights | 
     rows = jnp.where(absent[:, None], 0, rows)
     y = jnp.where(absent if y.ndim == 1 else absent[:, None], jnp.zeros_like(y), y)
     return Call(params, rows, y, c)
+
+
+def losses_of(net: MLP, outputs: Float[Array, "n k"], y: Shaped[Array, "n ..."]) -> Float[Array, " n"]:
+    """ℓ_i of each example."""
+    losses = net.loss.value(outputs, y)
+    check_shape(f"value(outputs, y) of loss {net.loss.name!r}", losses, outputs.shape[:1])
+    return losses
 
 
 def squared_weights(params: Params) -> Float[Array, ""]:
@@ -94,6 +102,7 @@ def apply(net: MLP, params: Params, x: Features, *, key: KeyArray | None = None)
     """
     check_network(net, params)
     check_features(net, x)
+    check_key(key)
     lifted = lift_params(params)
     outputs, _ = forward(net, lifted, jnp.asarray(flatten(x), lifted[0].w.dtype), key)
     return outputs.astype(params[0].w.dtype)
@@ -108,9 +117,9 @@ def per_example_losses(
         TypeError: If an argument is not of its kind.
         ValueError: If the shapes do not fit; the message names the argument.
     """
-    call = enter(net, params, x, y, None)
+    call = enter(net, params, x, y, None, key)
     outputs, _ = forward(net, call.params, call.x, key)
-    return net.loss.value(outputs, call.y).astype(params[0].w.dtype)
+    return losses_of(net, outputs, call.y).astype(params[0].w.dtype)
 
 
 def loss(
@@ -138,9 +147,9 @@ def loss(
         TypeError: If an argument is not of its kind.
         ValueError: If the shapes do not fit; the message names the argument.
     """
-    call = enter(net, params, x, y, weights)
+    call = enter(net, params, x, y, weights, key)
     outputs, _ = forward(net, call.params, call.x, key)
-    return _reduce(net, call, net.loss.value(outputs, call.y)).astype(params[0].w.dtype)
+    return _reduce(net, call, losses_of(net, outputs, call.y)).astype(params[0].w.dtype)
 
 
 class Swept(NamedTuple):
@@ -168,8 +177,9 @@ def both_sweeps(net: MLP, call: Call, key: KeyArray | None) -> Swept:
         d Σ_i c_i ℓ_i = Σ_i c_i g_iᵀ d outputs_i = tr((diag(c) g)ᵀ d outputs).
     """
     outputs, saved = forward(net, call.params, call.x, key)
-    losses = net.loss.value(outputs, call.y)
-    deltas, _ = backward(net, call.params, saved, call.c[:, None] * net.loss.gradient(outputs, call.y))
+    losses, g = losses_of(net, outputs, call.y), net.loss.gradient(outputs, call.y)
+    check_shape(f"gradient(outputs, y) of loss {net.loss.name!r}", g, outputs.shape)
+    deltas, _ = backward(net, call.params, saved, call.c[:, None] * g)
     return Swept(_reduce(net, call, losses), losses, outputs, saved, deltas)
 
 
@@ -209,6 +219,9 @@ def value_and_grad(
         Δ_L = φ_L'(Z_L) ∘ (c g),    Δ_{l−1} = (Δ_l W_lᵀ) ∘ φ'(Z_{l−1}),    dW_l = A_{l−1}ᵀ Δ_l + l2 · W_l,
         db_l = Δ_lᵀ 1
 
+    with g_i = ∂ℓ_i/∂outputs_i, c_i = w_i / Σ w, and row i of c g being c_i g_i. A label outside 0 … k − 1 makes the
+    loss NaN and contributes nothing to the gradient; `fit` refuses it.
+
     Derivation:
         dL = tr((c g)ᵀ dA_L) + l2 · Σ_l tr(W_lᵀ dW_l). Through dA_l = φ'(Z_l) ∘ dZ_l the first term is tr(Δ_lᵀ dZ_l),
         and dZ_l = A_{l−1} dW_l + 1 db_lᵀ + dA_{l−1} W_l splits it: tr((A_{l−1}ᵀ Δ_l)ᵀ dW_l), (Δ_lᵀ 1)ᵀ db_l, and
@@ -237,7 +250,7 @@ def value_and_grad(
     >>> value.shape, grads[1].w.shape
     ((), (4, 2))
     """
-    call = enter(net, params, x, y, weights)
+    call = enter(net, params, x, y, weights, key)
     swept = both_sweeps(net, call, key)
     return swept.value.astype(params[0].w.dtype), cast_like(parameter_gradient(net, call, swept), params)
 
@@ -260,6 +273,6 @@ def input_gradient(
         TypeError: If an argument is not of its kind.
         ValueError: If the shapes do not fit; the message names the argument.
     """
-    call = enter(net, params, x, y, weights)
+    call = enter(net, params, x, y, weights, key)
     x = jnp.asarray(x)
     return row_gradient(net, call, both_sweeps(net, call, key)).reshape(x.shape).astype(x.dtype)

@@ -6,7 +6,7 @@ import operator
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeGuard
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import DTypeLike
 
 from funcnet.activations import Activation, identity, relu
-from funcnet.losses import Loss
+from funcnet.losses import LOSSES, Loss
 from funcnet.precision import work_dtype
 from funcnet.types import AnyArray, KeyArray, Layer, Params
 
@@ -37,8 +37,9 @@ class MLP:
 
         A_0 = X,    Z_l = A_{l−1} W_l + 1 b_lᵀ,    A_l = φ_l(Z_l)    for l = 1 … L
 
-    It is a pytree: `l2` and `dropout` are leaves, so that changing them compiles nothing anew and many networks train
-    under one `jax.vmap`; all else is static. Equal descriptions compile once.
+    It is a pytree: `l2` and `dropout` are leaves, so that changing them compiles nothing anew and one `jax.vmap` of
+    `value_and_grad` (or of `funcnet.training.step`) runs many networks; all else is static. Equal descriptions compile
+    once.
 
     Attributes:
         widths: Numbers of features, of units in each hidden layer, and of outputs.
@@ -79,9 +80,9 @@ class MLP:
         _check_rules(self)
         if self.operand_dtype not in OPERAND_DTYPES:
             raise ValueError(f"operand_dtype must be None or 'bfloat16'; got {self.operand_dtype!r}")
-        if isinstance(self.l2, int | float) and not 0 <= self.l2 < math.inf:
+        if _is_number(self.l2) and not 0 <= self.l2 < math.inf:
             raise ValueError(f"l2 must be a finite number of at least 0; got {self.l2}")
-        if isinstance(self.dropout, int | float) and not 0 <= self.dropout < 1:
+        if _is_number(self.dropout) and not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must be in [0, 1); got {self.dropout}")
 
     @property
@@ -96,6 +97,11 @@ class MLP:
         if not isinstance(hidden, tuple):
             hidden = (hidden,) * (self.n_layers - 1)
         return (*hidden, self.output_activation)
+
+
+def _is_number(value: Any) -> TypeGuard[float]:
+    """Whether it is a plain number, of which the value is known."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _checked_widths(widths: object) -> tuple[int, ...]:
@@ -118,7 +124,8 @@ def _check_rules(net: MLP) -> None:
             f"activation must be one for all or one for each of the {net.n_layers - 1} hidden layers; got {len(hidden)}"
         )
     if not isinstance(net.loss, Loss):
-        raise TypeError(f"loss must be a funcnet.Loss such as funcnet.softmax_cross_entropy; got {net.loss!r}")
+        hint = f"; call it: {net.loss.__name__}()" if getattr(net.loss, "__name__", "") in LOSSES else ""
+        raise TypeError(f"loss must be a funcnet.Loss such as funcnet.softmax_cross_entropy; got {net.loss!r}{hint}")
     if net.loss.logits and net.output_activation != identity:
         raise ValueError(
             f"output_activation must be identity for {net.loss.name}, which takes logits; "
@@ -126,6 +133,16 @@ def _check_rules(net: MLP) -> None:
         )
     if net.loss.targets == "classes" and net.widths[-1] < 2:
         raise ValueError(f"widths must end in at least 2 classes for {net.loss.name}; got {net.widths}")
+
+
+def check_key(key: Any) -> None:
+    """Refuse what is no random key, an integer seed above all.
+
+    Raises:
+        TypeError: If it is neither None nor an array.
+    """
+    if key is not None and not hasattr(key, "dtype"):
+        raise TypeError(f"key must be a random key such as jax.random.key(0); got {key!r}")
 
 
 def init(key: KeyArray, net: MLP, *, scheme: str | None = None, dtype: DTypeLike | None = None) -> Params:
@@ -142,7 +159,7 @@ def init(key: KeyArray, net: MLP, *, scheme: str | None = None, dtype: DTypeLike
         dtype: float16, bfloat16, float32 or float64; by default JAX's own default (float32 unless x64 is enabled).
 
     Raises:
-        TypeError: If dtype is not floating point.
+        TypeError: If key is no random key, or dtype is not floating point.
         ValueError: If there is no such scheme.
 
     References:
@@ -156,6 +173,7 @@ def init(key: KeyArray, net: MLP, *, scheme: str | None = None, dtype: DTypeLike
     >>> [layer.w.shape for layer in fn.init(jax.random.key(0), net)]
     [(64, 128), (128, 10)]
     """
+    check_key(key)
     dtype = jnp.zeros((), dtype).dtype
     if not jnp.issubdtype(dtype, jnp.floating):
         raise TypeError(f"dtype must be a floating-point one; got {dtype}")

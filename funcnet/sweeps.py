@@ -13,6 +13,7 @@ from jaxtyping import Array, DTypeLike, Float
 from funcnet.affine import affine_map
 from funcnet.network import MLP
 from funcnet.precision import matmul
+from funcnet.rules import check_shape
 from funcnet.types import KeyArray, Params
 
 Rows = Float[Array, "n _"]
@@ -59,6 +60,7 @@ def forward(net: MLP, params: Params, x: Float[Array, "n d"], key: KeyArray | No
     for i, (layer, activation) in enumerate(zip(params, net.activations, strict=True)):
         z = affine_map(inputs[-1], layer.w, layer.b, net.operand_dtype)
         h = activation.value(z)
+        check_shape(f"value(z) of activation {activation.name!r}", h, z.shape)
         pre_activations.append(z)
         hidden.append(h)
         inputs.append(h if masks is None or i == net.n_layers - 1 else masks[i] * h)
@@ -81,7 +83,9 @@ def backward(net: MLP, params: Params, saved: Saved, d_outputs: Rows) -> tuple[t
     """
     deltas, d_hidden = [], [d_outputs]
     for i in reversed(range(net.n_layers)):
-        deltas.append(net.activations[i].slope(saved.z[i], saved.hidden[i]) * d_hidden[-1])
+        slope = net.activations[i].slope(saved.z[i], saved.hidden[i])
+        check_shape(f"slope(z, h) of activation {net.activations[i].name!r}", slope, saved.z[i].shape)
+        deltas.append(slope * d_hidden[-1])
         if i > 0:
             d_input = matmul(deltas[-1], params[i].w.T, net.operand_dtype)
             d_hidden.append(d_input if saved.masks is None else saved.masks[i - 1] * d_input)

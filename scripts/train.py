@@ -87,8 +87,8 @@ def set_up(options: Options) -> Setup:
     epochs, batch_size = check_count("epochs", options.epochs), check_count("batch_size", options.batch_size)
     if not 0 < options.learning_rate < float("inf"):
         raise ValueError(f"learning_rate must be a positive finite number; got {options.learning_rate}")
-    if options.seed < 0:
-        raise ValueError(f"seed must be at least 0; got {options.seed}")
+    if not 0 <= options.seed < 2**32:
+        raise ValueError(f"seed must be a whole number from 0 to {2**32 - 1}; got {options.seed}")
     check_plot(options.plot)
     dataset = load(options.data)
     rows = stratified(dataset.y, options.seed)

@@ -1,6 +1,7 @@
 """Each activation's value and three derivatives against mpmath, at kinks, at extremes and in every dtype."""
 
 import itertools
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -169,6 +170,31 @@ def test_comparison_is_by_name_constants_and_code():
     edited = fn.Activation("tanh", fn.tanh.value, lambda z, h: 1 - h * h, fn.tanh.curvature, fn.tanh.third)
     assert edited != fn.tanh
     assert len(set(ACTIVATIONS)) == len(ACTIVATIONS)
+
+
+def test_closed_over_values_count_though_no_constant_names_them():
+    """Two rules of one line over different numbers are different networks, and do not share a compiled program."""
+
+    def bend(scale):
+        return lambda z: scale * jnp.sin(z)
+
+    def build(value):
+        return fn.Activation("mine", value, slope=fn.tanh.slope, curvature=fn.tanh.curvature, third=fn.tanh.third)
+
+    def with_default(z, scale=2.0):
+        return scale * z
+
+    assert build(bend(1.0)) == build(bend(1.0))
+    assert hash(build(bend(1.0))) == hash(build(bend(1.0)))
+    assert build(bend(1.0)) != build(bend(3.0))
+    assert build(partial(bend, 1.0)) != build(partial(bend, 2.0))
+    assert build(partial(bend, scale=1.0)) == build(partial(bend, scale=1.0))
+    assert build(bend(jnp.ones(2))) != build(bend(jnp.ones(2)))  # arrays are told apart by identity
+    assert build(bend(1.0)) != build(with_default)
+    run = jax.jit(lambda net, z: net.activation.value(z))
+    nets = [fn.MLP((1, 1, 1), activation=build(bend(scale)), loss=fn.huber()) for scale in (1.0, 3.0)]
+    one, three = (run(net, jnp.ones(())) for net in nets)
+    assert three == pytest.approx(3 * float(one))
 
 
 def test_unknown_name():

@@ -64,5 +64,7 @@ def test_backward_refuses():
     x, w, _, dy = arguments("float32")
     with pytest.raises(ValueError, match=r"dy must have shape \(9, 4\) to match x and w; got \(9, 5\)"):
         fn.affine_backward(x, w, jnp.ones((9, 5)))
+    with pytest.raises(TypeError, match=r"x must have the dtype float32 of w; got float16"):
+        fn.affine_backward(jnp.ones((9, 6), "float16"), w, dy)
     with pytest.raises(TypeError, match=r"x must be floating point; got int32"):
         fn.affine_backward(jnp.ones((9, 6), "int32"), w, dy)

@@ -29,7 +29,7 @@ def network(**fields):
         ({"activation": "relu"}, TypeError, r"activation must be a funcnet.Activation .*; got 'relu'"),
         ({"activation": (fn.relu, fn.tanh)}, ValueError, r"one for each of the 1 hidden layers; got 2"),
         ({"output_activation": jax.nn.relu}, TypeError, r"output_activation must be a funcnet.Activation"),
-        ({"loss": fn.huber}, TypeError, r"loss must be a funcnet.Loss"),
+        ({"loss": fn.huber}, TypeError, r"loss must be a funcnet.Loss .*; call it: huber\(\)"),
         (
             {"output_activation": fn.sigmoid},
             ValueError,
@@ -64,7 +64,7 @@ def test_features(call):
         ValueError, match=r"x must have 5 features to match params\[0\].w; got 64 \(shape \(9, 8, 8\)\)"
     ):
         call(net, params, jnp.ones((9, 8, 8)), y)
-    with pytest.raises(ValueError, match=r"x must have 5 features .*; got shape \(5,\)"):
+    with pytest.raises(ValueError, match=r"x must be a batch \(n, \*features\) with 5 features; got shape \(5,\)"):
         call(net, params, x[0], y)
     with pytest.raises(TypeError, match=r"x must be floating point, for example x.astype\('float32'\); got int32"):
         call(net, params, x.astype("int32"), y)
@@ -109,13 +109,55 @@ def test_params(call):
         call(net, swapped, x, y)
     mixed = (params[0]._replace(b=params[0].b.astype("float16")), *params[1:])
     with pytest.raises(
-        TypeError, match=r"params must share one floating-point dtype; got .* and float16 in params\[0\].b"
+        TypeError, match=r"params must share one .* dtype; got float16 in params\[0\].b, and float.. in params"
     ):
         call(net, mixed, x, y)
     with pytest.raises(TypeError, match=r"params must be a tuple of funcnet.Layer\(w, b\); got dict"):
         call(net, {"w": 1}, x, y)
+    with pytest.raises(TypeError, match=r"params must be a tuple of funcnet.Layer\(w, b\); got list"):
+        call(net, list(params), x, y)
+    whole = tuple(fn.Layer(p.w.astype("int32"), p.b.astype("int32")) for p in params)
+    with pytest.raises(TypeError, match=r"params must share one floating-point dtype; got int32 in params\[0\].w$"):
+        call(net, whole, x, y)
     with pytest.raises(TypeError, match=r"net must be a funcnet.MLP; got tuple"):
         call((5, 3), params, x, y)
+
+
+@pytest.mark.parametrize("call", CALLS, ids=lambda call: call.__name__)
+@pytest.mark.parametrize("field", ["l2", "dropout"])
+def test_penalties(call, field):
+    _, params, x, y = case()
+    for wrong in ("0.1", True, [0.1]):
+        with pytest.raises(TypeError, match=rf"{field} must be a number; got"):
+            call(case(**{field: wrong})[0], params, x, y)
+    with pytest.raises(ValueError, match=rf"{field} must be one number .*; got shape \(2,\)"):
+        call(case(**{field: jnp.ones(2)})[0], params, x, y)
+
+
+@pytest.mark.parametrize("call", CALLS, ids=lambda call: call.__name__)
+def test_keys(call):
+    with pytest.raises(TypeError, match=r"key must be a random key such as jax.random.key\(0\); got 3"):
+        call(*case(), key=3)
+    with pytest.raises(TypeError, match=r"key must be a random key such as jax.random.key\(0\); got 0"):
+        fn.init(0, network())
+
+
+def test_rules_of_the_users_own():
+    with pytest.raises(TypeError, match=r"curvature of 'mine' must be a function; got 1"):
+        fn.Activation("mine", value=jnp.sin, slope=lambda z, h: jnp.cos(z), curvature=1, third=None)
+    half = fn.half_squared_error
+    scalar = fn.Loss(
+        "mean", lambda o, y: jnp.mean((o - y) ** 2), half.gradient, half.hessian_action, half.hessian_factor
+    )
+    for call in CALLS:
+        with pytest.raises(ValueError, match=r"value\(outputs, y\) of loss 'mean' must have shape \(9,\); got \(\)"):
+            call(*case(loss=scalar))
+    summed = fn.Loss("mine", half.value, lambda o, y: (o - y).sum(axis=1), half.hessian_action, half.hessian_factor)
+    with pytest.raises(ValueError, match=r"gradient\(outputs, y\) of loss 'mine' must have shape \(9, 3\); got \(9,\)"):
+        fn.value_and_grad(*case(loss=summed))
+    flat = fn.Activation("flat", fn.tanh.value, lambda z, h: jnp.ones(()), fn.tanh.curvature, fn.tanh.third)
+    with pytest.raises(ValueError, match=r"slope\(z, h\) of activation 'flat' must have shape \(9, 6\); got \(\)"):
+        fn.value_and_grad(*case(flat))
 
 
 def blobs(n=20):
@@ -176,6 +218,17 @@ def test_fit_data(change, error, message):
 
 def test_fit_validation_and_counts():
     x, y = blobs()
+    for wrong in ("adam", optax.adam, 0.1):
+        with pytest.raises(
+            TypeError, match=r"optimizer must be an Optax transformation such as optax.adam\(1e-3\); got"
+        ):
+            fn.fit(jax.random.key(0), network(), wrong, (x, y), epochs=1)
+    with pytest.raises(TypeError, match=r"key must be a random key"):
+        fn.fit(0, network(), optax.sgd(0.1), (x, y), epochs=1)
+    with pytest.raises(ValueError, match=r"l2 must be a finite number of at least 0; got -1.0"):
+        fit((x, y), network(l2=jnp.array(-1.0)))
+    with pytest.raises(ValueError, match=r"dropout must be in \[0, 1\); got 5.0"):
+        fit((x, y), network(dropout=np.float32(5)))
     with pytest.raises(ValueError, match=r"validation: y must be labels from 0 to 2"):
         fit((x, y), validation=(x, y + 1))
     with pytest.raises(ValueError, match=r"epochs must be at least 1; got 0"):

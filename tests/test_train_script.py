@@ -58,7 +58,7 @@ def test_a_loss_on_real_targets_learns_unit_vectors(train, standard_promotion, t
         (["--batch-size", "-3"], "batch_size must be at least 1; got -3"),
         (["--dropout", "1"], "dropout must be in [0, 1); got 1.0"),
         (["--learning-rate", "nan"], "learning_rate must be a positive finite number; got nan"),
-        (["--seed", "-1"], "seed must be at least 0; got -1"),
+        (["--seed", "-1"], "seed must be a whole number from 0 to 4294967295; got -1"),
         (["--plot", "curves.txt"], "plot must end in .png, .pdf or .svg; got curves.txt"),
         (["--plot", "no/such/folder/curves.png"], "plot must be a file in a folder that exists"),
     ],

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from funcnet.comparison import code_of
+from funcnet.rules import check_functions, fingerprint
 from funcnet.types import Values
 
 Scheme = Literal["he", "glorot", "lecun"]
@@ -29,12 +29,13 @@ class Activation:
     >>> net = fn.MLP((3, 4, 2), activation=square, loss=fn.half_squared_error)
 
     Attributes:
-        name: What it is called. Activations are compared by name, constants and the code of their functions.
+        name: What it is called. Activations are compared by name, constants, and the code of their functions with the
+            values these close over.
         value: φ(z).
         slope: φ'(z), from (z, h).
-        curvature: φ''(z), from (z, h).
-        third: φ'''(z), from (z, h).
-        constants: The numbers its functions close over.
+        curvature: φ''(z), from (z, h): for quantities of second order, not for the gradient.
+        third: φ'''(z), from (z, h): for gradients of second derivatives in the inputs.
+        constants: Numbers that belong to its name, such as the 0.01 of leaky_relu.
         initializer: The scheme that `init` uses for the layer in front of it.
     """
 
@@ -49,5 +50,6 @@ class Activation:
 
     def __post_init__(self) -> None:
         """Derive what the comparison of functions goes by."""
-        functions = (self.value, self.slope, self.curvature, self.third)
-        object.__setattr__(self, "code", tuple(code_of(f) for f in functions))
+        functions = {name: getattr(self, name) for name in ("value", "slope", "curvature", "third")}
+        check_functions(self.name, functions)
+        object.__setattr__(self, "code", tuple(fingerprint(f) for f in functions.values()))

@@ -1,6 +1,17 @@
 """Losses with their gradient, Hessian action and Hessian factor in closed form.
 
 Each gives one value for each example, summed over outputs; it never averages over examples and never weights them.
+With z the outputs, r = z − y, and p the softmax of z:
+
+| loss | ℓ | y |
+| --- | --- | --- |
+| `half_squared_error` | ½ ‖r‖² | real, in the shape of z |
+| `absolute_error` | Σ abs(r) | real, in the shape of z |
+| `huber(delta)` | Σ ½ r² where abs(r) ≤ δ, else δ (abs(r) − ½ δ) | real, in the shape of z |
+| `poisson` | Σ e^z − y z, z the logarithm of the rate | counts ≥ 0, in the shape of z |
+| `sigmoid_cross_entropy` | −Σ y log σ(z) + (1 − y) log σ(−z) | in [0, 1], in the shape of z |
+| `softmax_cross_entropy` | −Σ y log p | integer labels (n,), or weights of classes in the shape of z |
+| `label_smoothed(epsilon)` | the same at (1 − ε) y + ε/k | integer labels (n,), or weights of classes |
 """
 
 from collections.abc import Callable

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Real
 
-from funcnet.comparison import code_of
+from funcnet.rules import check_functions, fingerprint
 
 Outputs = Float[Array, "n k"]
 RealTargets = Real[Array, "n k"]
@@ -37,12 +37,14 @@ class Loss:
     >>> net = fn.MLP((3, 4, 2), activation=fn.tanh, loss=log_cosh)
 
     Attributes:
-        name: What it is called. Losses are compared by name, constants and the code of their functions.
+        name: What it is called. Losses are compared by name, constants, and the code of their functions with the values
+            these close over.
         value: ℓ of each example, from (outputs, y).
         gradient: g = ∂ℓ/∂outputs, row by row.
-        hessian_action: H v for each example, H = ∂²ℓ/∂outputs², from (outputs, y, v).
-        hessian_factor: S with SᵀS = H for each example (for a convex loss).
-        constants: The numbers its functions close over.
+        hessian_action: H v for each example, H = ∂²ℓ/∂outputs², from (outputs, y, v): for quantities of second order,
+            not for the gradient.
+        hessian_factor: S with SᵀS = H for each example (for a convex loss): for Gauss-Newton quantities.
+        constants: Numbers that belong to its name, such as the δ of huber.
         targets: What y may be: "real", numbers in the shape of the outputs, or "classes", integer labels `(n,)` or
             target distributions in the shape of the outputs.
         target_range: The least and the largest target that makes sense; looked at where data enters a program.
@@ -64,8 +66,10 @@ class Loss:
 
     def __post_init__(self) -> None:
         """Derive what the comparison of functions goes by."""
-        functions = (self.value, self.gradient, self.hessian_action, self.hessian_factor, self.inverse_link)
-        object.__setattr__(self, "code", tuple(code_of(f) for f in functions))
+        names = ("value", "gradient", "hessian_action", "hessian_factor", "inverse_link")
+        functions = {name: getattr(self, name) for name in names}
+        check_functions(self.name, functions)
+        object.__setattr__(self, "code", tuple(fingerprint(f) for f in functions.values()))
 
 
 def diagonal(v: Outputs) -> Factor:

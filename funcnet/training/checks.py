@@ -88,6 +88,18 @@ def _check_target_values(net: MLP, y: np.ndarray, numbers: np.ndarray) -> None:
         )
 
 
+def check_penalties(net: MLP) -> None:
+    """Refuse an l2 or a dropout out of its range, which `MLP` itself sees only in plain numbers.
+
+    Raises:
+        ValueError: If l2 is negative or not finite, or dropout outside [0, 1).
+    """
+    if net.l2 is not None and not 0 <= float(net.l2) < float("inf"):
+        raise ValueError(f"l2 must be a finite number of at least 0; got {float(net.l2)}")
+    if net.dropout is not None and not 0 <= float(net.dropout) < 1:
+        raise ValueError(f"dropout must be in [0, 1); got {float(net.dropout)}")
+
+
 def check_count(name: str, value: Any) -> int:
     """A whole number of at least 1.
 

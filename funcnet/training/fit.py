@@ -11,9 +11,9 @@ import optax
 from jaxtyping import Bool, Float, Real
 
 from funcnet.boundary import check_network
-from funcnet.network import MLP, init
+from funcnet.network import MLP, check_key, init
 from funcnet.precision import work_dtype
-from funcnet.training.checks import check_count, check_data
+from funcnet.training.checks import check_count, check_data, check_penalties
 from funcnet.training.epoch import Examples, State, epoch, evaluate, new_state
 from funcnet.training.metrics import Sums, score_name
 from funcnet.types import AnyArray, KeyArray, Params
@@ -63,9 +63,13 @@ def prepare(
     Arguments and errors are those of `fit`.
     """
     batch_size = check_count("batch_size", batch_size)
+    check_key(key)
+    if not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
+        raise TypeError(f"optimizer must be an Optax transformation such as optax.adam(1e-3); got {optimizer!r}")
     init_key, state_key = jax.random.split(key)
     params = init(init_key, net) if params is None else params
     check_network(net, params)
+    check_penalties(net)
     dtype = work_dtype(params[0].w.dtype)
     train = check_data(net, data, dtype)
     held_out = None if validation is None else check_data(net, validation, dtype, "validation", learning=False)
@@ -114,6 +118,7 @@ def fit(
     """Train a network by the closed-form gradient; each epoch, its shuffle included, is one compiled program.
 
     The same key gives the same result, bit for bit (on the same device and versions). Rows of weight 0 count as absent.
+    It loops over epochs in Python and so cannot run inside `jax.jit` or `jax.vmap`; `funcnet.training.step` can.
 
     Args:
         key: The random key for initial parameters, order and dropout.
@@ -130,7 +135,8 @@ def fit(
         The last state, whose `params` are the trained ones, and the history: for each metric an array with one entry an
         epoch. `train_loss` and `train_accuracy` (for losses on real targets `train_mean_absolute_error`) are means over
         the epoch's steps, taken before each step's update and with dropout; `validation_…` are taken after the epoch,
-        without. `seconds` is the time of the epoch, `compile_seconds` that of compiling before it.
+        without. Both losses are L, the l2 penalty included. `seconds` is the time of the epoch, `compile_seconds` that
+        of compiling before it.
 
     Raises:
         TypeError: If an argument is not of its kind.
