@@ -191,6 +191,11 @@ def test_closed_over_values_count_though_no_constant_names_them():
     assert build(partial(bend, scale=1.0)) == build(partial(bend, scale=1.0))
     assert build(bend(jnp.ones(2))) != build(bend(jnp.ones(2)))  # arrays are told apart by identity
     assert build(bend(1.0)) != build(with_default)
+
+    def factorial(z, n=3):
+        return z if n == 0 else n * factorial(z, n - 1)
+
+    assert build(factorial) == build(factorial)  # closes over itself
     run = jax.jit(lambda net, z: net.activation.value(z))
     nets = [fn.MLP((1, 1, 1), activation=build(bend(scale)), loss=fn.huber()) for scale in (1.0, 3.0)]
     one, three = (run(net, jnp.ones(())) for net in nets)
