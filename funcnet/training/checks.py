@@ -1,6 +1,6 @@
 """What only the values of data can tell, checked once where data enters a program, before anything is compiled."""
 
-from typing import Any
+from typing import Any, get_args
 
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +9,7 @@ from funcnet.affine import flatten
 from funcnet.boundary import check_features, check_targets, check_weights
 from funcnet.network import MLP
 from funcnet.training.epoch import Examples
+from funcnet.training.metrics import Task, task_of
 
 
 def check_data(net: MLP, data: Any, dtype: Any, name: str = "data", learning: bool = True) -> Examples:
@@ -112,3 +113,32 @@ def check_count(name: str, value: Any) -> int:
     if value < 1:
         raise ValueError(f"{name} must be at least 1; got {value}")
     return int(value)
+
+
+def check_positive(name: str, value: Any) -> float:
+    """A finite number above 0.
+
+    Raises:
+        TypeError: If it is no number.
+        ValueError: If it is out of range.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number):
+        raise TypeError(f"{name} must be a number; got {value!r}")
+    if not 0 < value < float("inf"):
+        raise ValueError(f"{name} must be a positive finite number; got {value}")
+    return float(value)
+
+
+def check_task(net: MLP, task: str | None) -> Task:
+    """What predictions are measured by, as asked for or as the loss tells.
+
+    Raises:
+        ValueError: If there is no such task, or the loss does not allow it.
+    """
+    if task is None or task == task_of(net):
+        return task_of(net)
+    if task not in get_args(Task):
+        raise ValueError(f"task must be one of {', '.join(get_args(Task))}; got {task!r}")
+    if task == "regression":
+        raise ValueError(f"task must be classification for {net.loss.name}, which takes logits")
+    return "classification"

@@ -1,18 +1,19 @@
 """One step, one epoch, one evaluation: pure functions, the last two compiled as one program each."""
 
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int, Shaped
+from jaxtyping import Array, Bool, Float, Int, Shaped
 
-from funcnet.gradients import Call, both_sweeps, lift_params, parameter_gradient, penalty
+from funcnet.custom_rule import closed_form_loss
+from funcnet.gradients import Call, both_sweeps, lift_params, parameter_gradient, penalty, value_and_grad
 from funcnet.network import MLP
 from funcnet.precision import cast_like
 from funcnet.sweeps import forward
-from funcnet.training.metrics import Sums, scores
+from funcnet.training.metrics import Sums, Task, scores
 from funcnet.types import KeyArray, Params
 
 EVALUATION_ROWS = 1024
@@ -48,6 +49,43 @@ class Examples(NamedTuple):
     weights: Float[Array, " n"]
 
 
+class Objective(NamedTuple):
+    """The loss of a batch as a function of the parameters alone, for searches along a line.
+
+    Searches that differentiate it themselves, as Optax's do, run the closed form: it is `closed_form_loss`.
+    """
+
+    net: MLP
+    batch: Examples
+    key: KeyArray | None
+
+    def __call__(self, params: Params) -> Float[Array, ""]:
+        """L at these parameters."""
+        net, (x, y, weights), key = self
+        return closed_form_loss(net, params, x, y, weights=weights, key=key)
+
+    def value_and_grad(self, params: Params) -> tuple[Float[Array, ""], Params]:
+        """L and its gradient at these parameters."""
+        net, (x, y, weights), key = self
+        return value_and_grad(net, params, x, y, weights=weights, key=key)
+
+
+class Report(NamedTuple):
+    """What an epoch tells of itself.
+
+    Attributes:
+        sums: Those of all its examples, each taken before its step's update.
+        losses: The loss of each step, before its update.
+        finite: Whether all parameters are finite after the last step.
+        gradient_norm: ‖∇L‖ at the start where the epoch is one step on all examples, else None.
+    """
+
+    sums: Sums
+    losses: Float[Array, " steps"]
+    finite: Bool[Array, ""]
+    gradient_norm: Float[Array, ""] | None
+
+
 @partial(jax.jit, static_argnames="optimizer")
 def new_state(key: KeyArray, params: Params, optimizer: optax.GradientTransformation) -> State:
     """The state before the first step."""
@@ -55,9 +93,16 @@ def new_state(key: KeyArray, params: Params, optimizer: optax.GradientTransforma
 
 
 def step(
-    net: MLP, optimizer: optax.GradientTransformation, state: State, batch: Examples, key: KeyArray | None
+    net: MLP,
+    optimizer: optax.GradientTransformation,
+    state: State,
+    batch: Examples,
+    key: KeyArray | None,
+    task: Task = "classification",
 ) -> tuple[State, Sums]:
     """One update by the closed-form gradient of a batch; the sums are those before the update.
+
+    The optimizer is also offered what line searches ask for (`value`, `grad`, and as `value_fn` the `Objective`).
 
     Args:
         net: The network.
@@ -65,49 +110,112 @@ def step(
         state: The state before the step.
         batch: Its examples, with Σ w > 0.
         key: The dropout key.
+        task: What the sums measure predictions by.
     """
     total = jnp.sum(batch.weights)
     call = Call(lift_params(state.params), batch.x, batch.y, batch.weights / total)
     swept = both_sweeps(net, call, key)
     grads = cast_like(parameter_gradient(net, call, swept), state.params)
-    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)  # pyright: ignore[reportArgumentType]
-    params = optax.apply_updates(state.params, updates)
-    score = jnp.sum(batch.weights * scores(net, swept.outputs, batch.y))
-    return State(params, opt_state, state.key, state.step + 1), Sums(total * swept.value, score, total)  # pyright: ignore
+    state = _update(optimizer, state, swept.value, grads, Objective(net, batch, key))
+    return state, _sums(net, swept.value, swept.outputs, batch, task)
 
 
-@partial(jax.jit, static_argnames=("optimizer", "batch_size"), donate_argnames="state")
+def _sums(net: MLP, value: Float[Array, ""], outputs: Float[Array, "n k"], batch: Examples, task: Task) -> Sums:
+    w, total = batch.weights, jnp.sum(batch.weights)
+    return Sums(total * value, jnp.sum(w[:, None] * scores(net, outputs, batch.y, task), axis=0), total)
+
+
+def _update(
+    optimizer: optax.GradientTransformation, state: State, value: Array, grads: Params, objective: Objective
+) -> State:
+    value = value.astype(state.params[0].w.dtype)
+    updates, opt_state = optax.with_extra_args_support(optimizer).update(
+        grads, state.opt_state, state.params, value=value, grad=grads, value_fn=objective
+    )
+    params: Any = optax.apply_updates(state.params, updates)
+    return State(params, opt_state, state.key, state.step + 1)
+
+
+def _full_step(
+    net: MLP, optimizer: optax.GradientTransformation, state: State, data: Examples, key: KeyArray | None, task: Task
+) -> tuple[State, Sums, Float[Array, ""]]:
+    """A step on all examples. A line search has left value and gradient where it ended: they are not computed again."""
+    objective = Objective(net, data, key)
+    value: Any
+    grads: Any
+    if net.dropout is None and len(optax.tree.get_all_with_path(state.opt_state, "grad")) == 1:
+        value, grads = optax.value_and_grad_from_state(objective)(state.params, state=state.opt_state)
+    else:
+        value, grads = objective.value_and_grad(state.params)
+    outputs, _ = forward(net, lift_params(state.params), data.x, key)
+    sums = _sums(net, value.astype(data.x.dtype), outputs, data, task)
+    return _update(optimizer, state, value, grads, objective), sums, optax.tree.norm(grads)
+
+
+class Plan(NamedTuple):
+    """Which examples each step of an epoch sees.
+
+    Attributes:
+        rows: Their numbers; the last step's are filled up with 0.
+        present: Whether a row is one of the examples, not filling.
+        keys: The dropout keys.
+    """
+
+    rows: Int[Array, "steps batch"]
+    present: Bool[Array, "steps batch"]
+    keys: KeyArray
+
+    def batch(self, data: Examples) -> Examples:
+        """The examples of one step, of a plan without its first axis."""
+        return Examples(data.x[self.rows], data.y[self.rows], jnp.where(self.present, data.weights[self.rows], 0))
+
+
+def plan(key: KeyArray, n: int, batch_size: int) -> tuple[KeyArray, Plan]:
+    """A new order of n examples, cut into batches; and the key for the next epoch."""
+    n_steps = -(-n // batch_size)
+    keys = jax.random.split(key, 2 + n_steps)
+    order = jnp.concatenate([jax.random.permutation(keys[1], n), jnp.zeros(n_steps * batch_size - n, int)])
+    present = jnp.arange(n_steps * batch_size) < n
+    shape = (n_steps, batch_size)
+    return keys[0], Plan(order.reshape(shape), present.reshape(shape), keys[2:])
+
+
+@partial(jax.jit, static_argnames=("optimizer", "batch_size", "task"))
 def epoch(
-    net: MLP, optimizer: optax.GradientTransformation, batch_size: int, state: State, data: Examples
-) -> tuple[State, Sums]:
+    net: MLP,
+    optimizer: optax.GradientTransformation,
+    batch_size: int | None,
+    state: State,
+    data: Examples,
+    task: Task = "classification",
+) -> tuple[State, Report]:
     """Every example once, in a new order, in batches: one compiled program.
 
     The last batch is filled up with rows of weight 0, so that each example counts once and every batch has the same
-    shape. The memory of `state` is reused for the state that comes back.
+    shape. With a batch size of None the epoch is one step on all examples.
     """
-    n = data.x.shape[0]
-    n_steps = -(-n // batch_size)
-    keys = jax.random.split(state.key, 2 + n_steps)
-    order = jnp.concatenate([jax.random.permutation(keys[1], n), jnp.zeros(n_steps * batch_size - n, int)])
-    present = jnp.arange(n_steps * batch_size) < n
-    batches = (
-        order.reshape(n_steps, batch_size),
-        present.reshape(n_steps, batch_size),
-        keys[2:],
-    )
+    norm = None
+    if batch_size is None:
+        key, dropout_key = jax.random.split(state.key)
+        state, sums, norm = _full_step(net, optimizer, state._replace(key=key), data, dropout_key, task)
+        sums = jax.tree.map(lambda s: s[None], sums)
+    else:
+        key, steps = plan(state.key, data.x.shape[0], batch_size)
 
-    def run(state: State, batch: tuple[Array, Array, Array]) -> tuple[State, Sums]:
-        rows, real, key = batch
-        weights = jnp.where(real, data.weights[rows], 0)
-        return step(net, optimizer, state, Examples(data.x[rows], data.y[rows], weights), key)
+        def run(state: State, one: Plan) -> tuple[State, Sums]:
+            return step(net, optimizer, state, one.batch(data), one.keys, task)
 
-    state, sums = jax.lax.scan(run, state._replace(key=keys[0]), batches)
-    return state, Sums(*(jnp.sum(s) for s in sums))
+        state, sums = jax.lax.scan(run, state._replace(key=key), steps)
+    finite = jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(state.params)]))
+    totals = Sums(*(jnp.sum(s, axis=0) for s in sums))
+    return state, Report(totals, sums.loss / sums.weight, finite, norm)
 
 
-@partial(jax.jit, static_argnames="rows")
-def evaluate(net: MLP, params: Params, data: Examples, rows: int = EVALUATION_ROWS) -> Sums:
-    """Loss and score of all examples without dropout, a block of rows at a time so that memory stays bounded."""
+@partial(jax.jit, static_argnames=("task", "rows"))
+def evaluate(
+    net: MLP, params: Params, data: Examples, task: Task = "classification", rows: int = EVALUATION_ROWS
+) -> Sums:
+    """Loss and scores of all examples without dropout, a block of rows at a time so that memory stays bounded."""
     params, n = lift_params(params), data.x.shape[0]
     rows = min(rows, n)
 
@@ -115,7 +223,7 @@ def evaluate(net: MLP, params: Params, data: Examples, rows: int = EVALUATION_RO
         outputs, _ = forward(net, params, block.x, None)
         w = block.weights
         losses = net.loss.value(outputs, block.y) + penalty(net, params)
-        return Sums(jnp.sum(w * losses), jnp.sum(w * scores(net, outputs, block.y)), jnp.sum(w))
+        return Sums(jnp.sum(w * losses), jnp.sum(w[:, None] * scores(net, outputs, block.y, task), axis=0), jnp.sum(w))
 
     def take(start: Int[Array, ""]) -> Sums:
         return sums(Examples(*(jax.lax.dynamic_slice_in_dim(array, start, rows) for array in data)))
@@ -123,4 +231,4 @@ def evaluate(net: MLP, params: Params, data: Examples, rows: int = EVALUATION_RO
     whole = n - n % rows
     total = jax.lax.map(take, jnp.arange(0, whole, rows))
     rest = [sums(Examples(*(array[whole:] for array in data)))] if whole < n else []
-    return jax.tree.map(lambda *parts: sum(jnp.sum(part) for part in parts), total, *rest)
+    return jax.tree.map(lambda *parts: sum(parts), Sums(*(jnp.sum(t, axis=0) for t in total)), *rest)

@@ -1,6 +1,8 @@
 """Training from data to parameters."""
 
+import math
 import time
+import warnings
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -13,9 +15,10 @@ from jaxtyping import Bool, Float, Real
 from funcnet.boundary import check_network
 from funcnet.network import MLP, check_key, init
 from funcnet.precision import work_dtype
-from funcnet.training.checks import check_count, check_data, check_penalties
+from funcnet.training.checks import check_count, check_data, check_penalties, check_positive, check_task
 from funcnet.training.epoch import Examples, State, epoch, evaluate, new_state
-from funcnet.training.metrics import Sums, score_name
+from funcnet.training.failure import NonFinite, NonFiniteLoss, locate
+from funcnet.training.metrics import Task, means, variation
 from funcnet.types import AnyArray, KeyArray, Params
 
 AnyFeatures = Float[AnyArray, "_ ..."]
@@ -24,6 +27,7 @@ Data = tuple[AnyFeatures, AnyNumbers] | tuple[AnyFeatures, AnyNumbers, AnyNumber
 """(x, y) or (x, y, weights), of as many examples as there are."""
 
 History = dict[str, np.ndarray]
+OnEpoch = Callable[[int, dict[str, float]], None]
 
 
 class Prepared(NamedTuple):
@@ -32,20 +36,43 @@ class Prepared(NamedTuple):
     Attributes:
         net: The network.
         optimizer: The optimizer.
-        batch_size: Examples for each step, no more than there are.
+        batch_size: Examples for each step, no more than there are; None for all.
+        task: What predictions are measured by.
         state: The state before the first step.
         train: The data to learn from.
         validation: Data that is only evaluated.
         compile_seconds: The time that compiling took.
+        variation: Σ w (y − ȳ)² of the targets of both.
     """
 
     net: MLP
     optimizer: optax.GradientTransformation
-    batch_size: int
+    batch_size: int | None
+    task: Task
     state: State
     train: Examples
     validation: Examples | None
     compile_seconds: float
+    variation: tuple[np.ndarray | None, np.ndarray | None]
+
+
+class Result(NamedTuple):
+    """What a run leaves.
+
+    Attributes:
+        state: The last state; where training was stopped for want of progress or by a loss that is not finite, the
+            state of the best epoch.
+        history: For each metric an array with one entry an epoch.
+        epoch: The epoch that `state` is of; 0 for the state before training.
+        stopped: What ended it: "epochs", "patience", "tolerance" or "non-finite".
+        failure: The first value that is not finite, if there was one.
+    """
+
+    state: State
+    history: History
+    epoch: int
+    stopped: str
+    failure: NonFinite | None
 
 
 def prepare(
@@ -54,15 +81,15 @@ def prepare(
     optimizer: optax.GradientTransformation,
     data: Data,
     *,
-    batch_size: int = 128,
+    batch_size: int | None = 128,
     validation: Data | None = None,
     params: Params | None = None,
+    task: Task | None = None,
 ) -> Prepared:
     """Check the arguments, draw the first state and compile: all of `fit` that comes before the first step.
 
     Arguments and errors are those of `fit`.
     """
-    batch_size = check_count("batch_size", batch_size)
     check_key(key)
     if not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
         raise TypeError(f"optimizer must be an Optax transformation such as optax.adam(1e-3); got {optimizer!r}")
@@ -70,37 +97,82 @@ def prepare(
     params = init(init_key, net) if params is None else params
     check_network(net, params)
     check_penalties(net)
+    task = check_task(net, task)
     dtype = work_dtype(params[0].w.dtype)
     train = check_data(net, data, dtype)
     held_out = None if validation is None else check_data(net, validation, dtype, "validation", learning=False)
-    batch_size = min(batch_size, train.x.shape[0])
-    state = new_state(state_key, params, optimizer)
+    if batch_size is not None:
+        batch_size = min(check_count("batch_size", batch_size), train.x.shape[0])
+    state = new_state(state_key, jax.tree.map(jnp.asarray, params), optimizer)
     start = time.perf_counter()
-    epoch.lower(net, optimizer, batch_size, state, train).compile()  # the calls that follow find it compiled
+    epoch.lower(net, optimizer, batch_size, state, train, task).compile()  # the calls that follow find it compiled
     if held_out is not None:
-        evaluate.lower(net, state.params, held_out).compile()
-    return Prepared(net, optimizer, batch_size, state, train, held_out, time.perf_counter() - start)
+        evaluate.lower(net, state.params, held_out, task).compile()
+    seconds = time.perf_counter() - start
+    varied = [None if part is None else variation(part.y, part.weights) for part in (train, held_out)]
+    return Prepared(net, optimizer, batch_size, task, state, train, held_out, seconds, (varied[0], varied[1]))
 
 
 def run(
-    prepared: Prepared, epochs: int, on_epoch: Callable[[int, dict[str, float]], None] | None = None
-) -> tuple[State, History]:
-    """Train what was prepared: the other half of `fit`, with its arguments and results. `prepared` can be run again."""
+    prepared: Prepared,
+    epochs: int,
+    *,
+    patience: int | None = None,
+    tolerance: float | None = None,
+    on_epoch: OnEpoch | None = None,
+) -> Result:
+    """Train what was prepared: the other half of `fit`, with its arguments. `prepared` can be run again."""
     epochs = check_count("epochs", epochs)
-    net, optimizer, batch_size, state, train, validation, compile_seconds = prepared
-    state = jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), state)  # an epoch reuses the memory of its state
-    records = []
+    patience = epochs + 1 if patience is None else check_count("patience", patience)
+    tolerance = 0.0 if tolerance is None else check_positive("tolerance", tolerance)
+    if tolerance and prepared.batch_size is not None:
+        raise ValueError("tolerance needs batch_size=None: the gradient of a batch does not go to 0")
+    monitor = "train_loss" if prepared.validation is None else "validation_loss"
+    early = prepared.validation is None and prepared.batch_size is None  # its loss is that of the state before the step
+    records, stopped, failure = [], "epochs", None
+    state = best = prepared.state
+    best_epoch, since, least = 0, 0, math.inf  # since when there was no better one
     for number in range(1, epochs + 1):
-        start = time.perf_counter()
-        state, sums = epoch(net, optimizer, batch_size, state, train)
-        metrics = _means(net, "train", sums)
-        if validation is not None:
-            metrics |= _means(net, "validation", evaluate(net, state.params, validation))
-        metrics |= {"seconds": time.perf_counter() - start, "compile_seconds": compile_seconds if number == 1 else 0.0}
+        before = state
+        state, metrics, broken = _one_epoch(prepared, before, number)
         records.append(metrics)
         if on_epoch is not None:
             on_epoch(number, metrics)
-    return state, {name: np.array([record[name] for record in records]) for name in records[0]}
+        if broken is not None:
+            failure, stopped = NonFinite(number, *broken, kept=best_epoch), "non-finite"
+            break
+        if metrics[monitor] < least:
+            best, best_epoch, since, least = before if early else state, number - early, number, metrics[monitor]
+        if metrics.get("gradient_norm", math.inf) <= tolerance:
+            stopped = "tolerance"
+            break
+        if number - since >= patience:
+            stopped = "patience"
+            break
+    history = {name: np.array([record[name] for record in records]) for name in records[0]}
+    if stopped in ("patience", "non-finite"):
+        return Result(best, history, best_epoch, stopped, failure)
+    return Result(state, history, len(records), stopped, failure)
+
+
+def _one_epoch(
+    prepared: Prepared, before: State, number: int
+) -> tuple[State, dict[str, float], tuple[int, int | None, str] | None]:
+    """The state after an epoch, its metrics, and what in it is not finite: step, layer and what."""
+    net, optimizer, batch_size, task, _, train, validation, compile_seconds, varied = prepared
+    start = time.perf_counter()
+    state, report = epoch(net, optimizer, batch_size, before, train, task)
+    metrics = means(task, "train", report.sums, varied[0])
+    if validation is not None:
+        sums = evaluate(net, state.params, validation, task)
+        metrics |= means(task, "validation", sums, varied[1])
+    if report.gradient_norm is not None:
+        metrics["gradient_norm"] = float(report.gradient_norm)
+    losses = np.asarray(report.losses)
+    metrics |= {"seconds": time.perf_counter() - start, "compile_seconds": compile_seconds if number == 1 else 0.0}
+    if np.isfinite(losses).all() and bool(report.finite):
+        return state, metrics, None
+    return state, metrics, locate(net, optimizer, batch_size, before, train, losses)
 
 
 def fit(
@@ -110,10 +182,13 @@ def fit(
     data: Data,
     *,
     epochs: int,
-    batch_size: int = 128,
+    batch_size: int | None = 128,
     validation: Data | None = None,
     params: Params | None = None,
-    on_epoch: Callable[[int, dict[str, float]], None] | None = None,
+    patience: int | None = None,
+    tolerance: float | None = None,
+    task: Task | None = None,
+    on_epoch: OnEpoch | None = None,
 ) -> tuple[State, History]:
     """Train a network by the closed-form gradient; each epoch, its shuffle included, is one compiled program.
 
@@ -123,25 +198,36 @@ def fit(
     Args:
         key: The random key for initial parameters, order and dropout.
         net: The network.
-        optimizer: Any Optax gradient transformation. Reuse the object and nothing compiles a second time.
+        optimizer: Any Optax gradient transformation. Reuse the object and nothing compiles a second time. Line searches
+            are handed `closed_form_loss`, so that the closed form is what they differentiate.
         data: `(x, y)` or `(x, y, weights)`.
         epochs: How often every example is seen.
-        batch_size: Examples for each step; the last batch of an epoch may have fewer.
+        batch_size: Examples for each step; the last batch of an epoch may have fewer. None makes each epoch one step on
+            all examples, for L-BFGS and line searches.
         validation: Data that is only evaluated, after each epoch.
-        params: Parameters to start from; by default `funcnet.init`. They are copied, not changed.
+        params: Parameters to start from; by default `funcnet.init`. They are not changed.
+        patience: Stop after so many epochs without a lower validation loss (without validation data, training loss);
+            the state that comes back is then that of the best epoch.
+        tolerance: Stop when ‖∇L‖ is no larger; with batch_size None only.
+        task: "classification" measures accuracy, "regression" R² and mean absolute error; by default what the loss is
+            for. (A squared error on unit vectors can be a classifier.)
         on_epoch: Called after each epoch with its number, from 1, and its metrics.
 
     Returns:
         The last state, whose `params` are the trained ones, and the history: for each metric an array with one entry an
-        epoch. `train_loss` and `train_accuracy` (for losses on real targets `train_mean_absolute_error`) are means over
+        epoch. `train_loss` and `train_accuracy` (for regression `train_r2` and `train_mean_absolute_error`) are over
         the epoch's steps, taken before each step's update and with dropout; `validation_…` are taken after the epoch,
-        without. Both losses are L, the l2 penalty included. `seconds` is the time of the epoch, `compile_seconds` that
-        of compiling before it.
+        without. Both losses are L, the l2 penalty included. With batch_size None there is `gradient_norm`, before the
+        step. `seconds` is the time of the epoch, `compile_seconds` that of compiling before it.
+
+    Warns:
+        NonFiniteLoss: If a step's loss or a parameter is not finite. Training stops, the message names epoch, step and
+            layer, and the state of the best epoch before it comes back.
 
     Raises:
         TypeError: If an argument is not of its kind.
         ValueError: If the data is empty, does not fit the network, is not finite, or holds labels out of range or of
-            one class only; if weights are negative or all 0; if epochs or batch_size is below 1.
+            one class only; if weights are negative or all 0; if a number is out of its range.
 
     >>> import jax, optax
     >>> import jax.numpy as jnp
@@ -152,11 +238,11 @@ def fit(
     >>> float(history["train_accuracy"][-1])
     1.0
     """
-    epochs = check_count("epochs", epochs)
-    prepared = prepare(key, net, optimizer, data, batch_size=batch_size, validation=validation, params=params)
-    return run(prepared, epochs, on_epoch)
-
-
-def _means(net: MLP, part: str, sums: Sums) -> dict[str, float]:
-    loss, score, weight = (float(s) for s in sums)
-    return {f"{part}_loss": loss / weight, f"{part}_{score_name(net)}": score / weight}
+    check_count("epochs", epochs)
+    prepared = prepare(
+        key, net, optimizer, data, batch_size=batch_size, validation=validation, params=params, task=task
+    )
+    result = run(prepared, epochs, patience=patience, tolerance=tolerance, on_epoch=on_epoch)
+    if result.failure is not None:
+        warnings.warn(str(result.failure), NonFiniteLoss, stacklevel=2)
+    return result.state, result.history

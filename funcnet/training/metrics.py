@@ -1,11 +1,15 @@
 """How good predictions are, as sums over examples that batches add up."""
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Shaped
 
 from funcnet.network import MLP
+
+Task = Literal["classification", "regression"]
+"""What predictions are measured by: the share of right ones, or distances from the targets."""
 
 
 class Sums(NamedTuple):
@@ -13,30 +17,64 @@ class Sums(NamedTuple):
 
     Attributes:
         loss: Σ w L, with L the loss of the batch an example was in.
-        score: Σ w s, with s the score of an example.
+        scores: Σ w s for each of the columns of `scores`.
         weight: Σ w.
     """
 
-    loss: Float[Array, ""]
-    score: Float[Array, ""]
-    weight: Float[Array, ""]
+    loss: Float[Array, "..."]
+    scores: Float[Array, "... m"]
+    weight: Float[Array, "..."]
 
 
-def score_name(net: MLP) -> str:
-    """What the score is: the accuracy of a classifier, else the mean absolute error."""
-    return "accuracy" if net.loss.logits else "mean_absolute_error"
+def task_of(net: MLP) -> Task:
+    """What a network is for, as far as its loss tells."""
+    return "classification" if net.loss.logits else "regression"
 
 
-def scores(net: MLP, outputs: Float[Array, "n k"], y: Shaped[Array, "n ..."]) -> Float[Array, " n"]:
-    """The score of each example.
+def metric_names(task: Task) -> tuple[str, ...]:
+    """What is measured besides the loss, the one to look at first."""
+    return ("accuracy",) if task == "classification" else ("r2", "mean_absolute_error")
 
-    1 or 0 for the top class right or wrong; the share of right yes-no answers where outputs are yes-no questions; the
-    absolute error of the predicted targets, averaged over outputs, for all other losses.
+
+def scores(net: MLP, outputs: Float[Array, "n k"], y: Shaped[Array, "n ..."], task: Task) -> Float[Array, "n m"]:
+    """What is summed up for each example: one column for classification, 2 k for regression.
+
+    Classification: 1 or 0 for the top class right or wrong; the share of right answers where outputs are yes-no
+    questions. Regression: |ŷ − y| of each output, then (ŷ − y)² of each.
     """
-    dtype = outputs.dtype
-    if net.loss.targets == "classes":
-        labels = y if y.ndim == 1 else jnp.argmax(y, axis=1)
-        return (jnp.argmax(outputs, axis=1).astype(jnp.int32) == labels.astype(jnp.int32)).astype(dtype)
-    if net.loss.logits:
-        return jnp.mean(((outputs > 0) == (y > 0.5)).astype(dtype), axis=1)
-    return jnp.mean(jnp.abs(net.loss.inverse_link(outputs) - y), axis=1)
+    if task == "regression":
+        error = net.loss.inverse_link(outputs) - y
+        return jnp.concatenate([jnp.abs(error), jnp.square(error)], axis=1)
+    if net.loss.logits and net.loss.targets == "real":
+        return jnp.mean(((outputs > 0) == (y > 0.5)).astype(outputs.dtype), axis=1, keepdims=True)
+    labels = y if y.ndim == 1 else jnp.argmax(y, axis=1)
+    right = jnp.argmax(outputs, axis=1).astype(jnp.int32) == labels.astype(jnp.int32)
+    return right[:, None].astype(outputs.dtype)
+
+
+def variation(y: Shaped[Array, "n ..."], weights: Float[Array, " n"]) -> Float[np.ndarray, " k"] | None:
+    """Σ w (y − ȳ)² of each target, what R² compares squared errors with; None for labels."""
+    if y.ndim == 1:
+        return None
+    rows, w = np.asarray(y, np.float64), np.asarray(weights, np.float64)[:, None]
+    with np.errstate(over="ignore"):  # of targets around 1e154
+        return np.sum(w * np.square(rows - np.sum(w * rows, axis=0) / np.sum(w)), axis=0)
+
+
+def means(task: Task, part: str, sums: Sums, varied: Float[np.ndarray, " k"] | None) -> dict[str, float]:
+    """The metrics of a part of the data by name, `part` in front.
+
+    R² = 1 − Σ w (ŷ − y)² / Σ w (y − ȳ)², averaged over outputs; where a target does not vary it is 1 if predicted
+    exactly, else 0, as in scikit-learn.
+    """
+    weight, totals = float(sums.weight), np.asarray(sums.scores, np.float64)
+    metrics = {f"{part}_loss": float(sums.loss) / weight}
+    if task == "classification":
+        return metrics | {f"{part}_accuracy": float(totals[0]) / weight}
+    absolute, squared = np.split(totals, 2)
+    varied = np.zeros_like(squared) if varied is None else varied
+    with np.errstate(invalid="ignore"):  # where both overflow
+        r2 = np.where(varied > 0, 1 - squared / np.where(varied > 0, varied, 1), np.where(squared == 0, 1.0, 0.0))
+    metrics[f"{part}_r2"] = float(np.mean(r2))
+    metrics[f"{part}_mean_absolute_error"] = float(np.mean(absolute)) / weight
+    return metrics
