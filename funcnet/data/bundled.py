@@ -1,49 +1,34 @@
 """The data sets that scikit-learn carries, so that they need no network."""
 
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+
+from funcnet.data.dataset import Dataset
+
+BUNDLED = ("digits", "iris", "wine", "breast_cancer", "diabetes", "linnerud")
+INK = 16  # of a full pixel in the file of digits
 
 
-class Dataset(NamedTuple):
-    """Examples to learn from.
-
-    Attributes:
-        name: What it is called.
-        x: Features.
-        y: Integer labels.
-        class_names: What label 0, 1, … stands for.
-    """
-
-    name: str
-    x: Float[np.ndarray, "n d"]
-    y: Int[np.ndarray, " n"]
-    class_names: tuple[str, ...]
-
-
-def _digits() -> Dataset:
-    """1,797 handwritten digits of 8 x 8 pixels; ink from 0 to 1 (in the file from 0 to 16)."""
-    from sklearn.datasets import load_digits
-
-    x, y = load_digits(return_X_y=True)
-    return Dataset("digits", (x / 16).astype(np.float32), y.astype(np.int32), tuple("0123456789"))
-
-
-DATASETS = {"digits": _digits}
-
-
-def load(name: str) -> Dataset:
-    """A bundled data set by name.
+def load_bundled(name: str) -> Dataset:
+    """A bundled data set by name: diabetes has a number to predict, linnerud three at once, the others classes.
 
     Raises:
         ValueError: If there is none of that name; the message lists those there are.
         ModuleNotFoundError: If scikit-learn is not installed (it is in the extra `train`).
-
-    >>> from funcnet.data import load
-    >>> load("digits").x.shape
-    (1797, 64)
     """
-    if name not in DATASETS:
-        raise ValueError(f"data must be one of {', '.join(DATASETS)}; got {name!r}")
-    return DATASETS[name]()
+    if name not in BUNDLED:
+        raise ValueError(f"data must be one of {', '.join(BUNDLED)}; got {name!r}")
+    from sklearn import datasets
+
+    options = {"scaled": False} if name == "diabetes" else {}
+    bunch: Any = getattr(datasets, f"load_{name}")(**options)
+    features = tuple(map(str, bunch.feature_names))
+    if name in ("diabetes", "linnerud"):
+        targets = tuple(map(str, bunch.target_names)) if name == "linnerud" else ("progression",)
+        y = bunch.target.astype(np.float32).reshape(len(bunch.data), -1)
+        return Dataset(name, bunch.data.astype(np.float32), y, (), features, targets)
+    scaled = name == "digits"
+    x = (bunch.data / INK if scaled else bunch.data).astype(np.float32)
+    classes = tuple(map(str, bunch.target_names))
+    return Dataset(name, x, bunch.target.astype(np.int32), classes, features, ("class",), scaled)

@@ -1,0 +1,38 @@
+"""Columns brought to mean 0 and standard deviation 1, and back."""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+
+class Standardisation(NamedTuple):
+    """Mean and standard deviation of each column, in float64; the scale of a constant column is 1."""
+
+    mean: Float[np.ndarray, " d"]
+    scale: Float[np.ndarray, " d"]
+
+
+def fit_standardisation(values: Float[np.ndarray, "n d"]) -> Standardisation:
+    """Mean and standard deviation by scikit-learn's StandardScaler, which knows what is constant but for rounding.
+
+    Args:
+        values: Rows of the training part alone, so that nothing of the other parts is seen.
+
+    Raises:
+        ModuleNotFoundError: If scikit-learn is not installed (it is in the extra `train`).
+    """
+    from sklearn.preprocessing import StandardScaler
+
+    scaler = StandardScaler().fit(values.astype(np.float64))
+    return Standardisation(np.asarray(scaler.mean_), np.asarray(scaler.scale_))
+
+
+def standardise(s: Standardisation, values: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
+    """(values - mean) / scale in float32; the difference is taken in float64."""
+    return ((values - s.mean) / s.scale).astype(np.float32)
+
+
+def restore(s: Standardisation, values: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
+    """values · scale + mean in float32: undoes `standardise`."""
+    return (values * s.scale + s.mean).astype(np.float32)
