@@ -146,8 +146,8 @@ def test_refusals():
     for arguments, message in (
         ({"patience": 0}, "patience must be at least 1; got 0"),
         ({"tolerance": -1.0, "batch_size": None}, "tolerance must be a positive finite number; got -1.0"),
-        ({"task": "ranking"}, "task must be one of classification, regression; got 'ranking'"),
-        ({"task": "regression"}, "task must be classification for softmax_cross_entropy, which takes logits"),
+        ({"task": "ranking"}, "task must be one of classification, questions, regression; got 'ranking'"),
+        ({"task": "regression"}, "task must be classification for softmax_cross_entropy; got 'regression'"),
     ):
         with pytest.raises(ValueError, match=message.replace("(", r"\(")):
             fn.fit(key, NET, SGD, data, epochs=1, **arguments)

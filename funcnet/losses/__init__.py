@@ -21,7 +21,7 @@ from funcnet.losses.loss import Loss as Loss
 from funcnet.losses.loss import diagonal as diagonal
 from funcnet.losses.regression import absolute_error, half_squared_error, huber, poisson
 
-LOSSES: dict[str, Callable[[], Loss]] = {
+LOSSES: dict[str, Callable[..., Loss]] = {
     "half_squared_error": lambda: half_squared_error,
     "absolute_error": lambda: absolute_error,
     "huber": huber,
@@ -32,12 +32,20 @@ LOSSES: dict[str, Callable[[], Loss]] = {
 }
 
 
-def by_name(name: str) -> Loss:
-    """The loss of that name, with the default constants where it has any (huber(1.0), label_smoothed(0.1)).
+def by_name(text: str) -> Loss:
+    """The loss of that name, for command lines and files: "poisson", "huber" (of δ = 1) or "huber(0.5)".
 
     Raises:
-        ValueError: If there is none of that name; the message lists those there are.
+        ValueError: If there is none of that name (the message lists those there are), or its constants are wrong.
     """
+    name, bracket, constants = text.partition("(")
     if name not in LOSSES:
-        raise ValueError(f"loss must be one of {', '.join(LOSSES)}; got {name!r}")
-    return LOSSES[name]()
+        raise ValueError(f"loss must be one of {', '.join(LOSSES)}; got {text!r}")
+    if not bracket:
+        return LOSSES[name]()
+    try:
+        return LOSSES[name](*(float(constant) for constant in constants.removesuffix(")").split(",")))
+    except TypeError:
+        raise ValueError(f"loss {name} takes no such constants; got {text!r}") from None
+    except ValueError as error:
+        raise ValueError(f"loss {text!r}: {error}") from None

@@ -135,10 +135,13 @@ def check_task(net: MLP, task: str | None) -> Task:
     Raises:
         ValueError: If there is no such task, or the loss does not allow it.
     """
-    if task is None or task == task_of(net):
-        return task_of(net)
-    if task not in get_args(Task):
+    own = task_of(net)
+    if task is not None and task not in get_args(Task):
         raise ValueError(f"task must be one of {', '.join(get_args(Task))}; got {task!r}")
-    if task == "regression":
-        raise ValueError(f"task must be classification for {net.loss.name}, which takes logits")
+    if task in (None, own):
+        return own
+    if task != "classification":
+        raise ValueError(
+            f"task must be {' or '.join(sorted({own, 'classification'}))} for {net.loss.name}; got {task!r}"
+        )
     return "classification"

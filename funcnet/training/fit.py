@@ -209,8 +209,9 @@ def fit(
         patience: Stop after so many epochs without a lower validation loss (without validation data, training loss);
             the state that comes back is then that of the best epoch.
         tolerance: Stop when ‖∇L‖ is no larger; with batch_size None only.
-        task: "classification" measures accuracy, "regression" R² and mean absolute error; by default what the loss is
-            for. (A squared error on unit vectors can be a classifier.)
+        task: "classification" measures the accuracy of the top class, "questions" that of each output as a yes or no,
+            "regression" R² and mean absolute error; by default what the loss is for. (A squared error on unit vectors
+            can be a classifier.)
         on_epoch: Called after each epoch with its number, from 1, and its metrics.
 
     Returns:

@@ -8,8 +8,9 @@ from jaxtyping import Array, Float, Shaped
 
 from funcnet.network import MLP
 
-Task = Literal["classification", "regression"]
-"""What predictions are measured by: the share of right ones, or distances from the targets."""
+Task = Literal["classification", "questions", "regression"]
+"""What predictions are measured by: the share of examples whose top class is right, the share of yes-no questions
+answered right, or distances from the targets."""
 
 
 class Sums(NamedTuple):
@@ -28,24 +29,26 @@ class Sums(NamedTuple):
 
 def task_of(net: MLP) -> Task:
     """What a network is for, as far as its loss tells."""
-    return "classification" if net.loss.logits else "regression"
+    if not net.loss.logits:
+        return "regression"
+    return "classification" if net.loss.targets == "classes" else "questions"
 
 
 def metric_names(task: Task) -> tuple[str, ...]:
     """What is measured besides the loss, the one to look at first."""
-    return ("accuracy",) if task == "classification" else ("r2", "mean_absolute_error")
+    return ("r2", "mean_absolute_error") if task == "regression" else ("accuracy",)
 
 
 def scores(net: MLP, outputs: Float[Array, "n k"], y: Shaped[Array, "n ..."], task: Task) -> Float[Array, "n m"]:
-    """What is summed up for each example: one column for classification, 2 k for regression.
+    """What is summed up for each example: one column, or for regression 2 k.
 
-    Classification: 1 or 0 for the top class right or wrong; the share of right answers where outputs are yes-no
-    questions. Regression: |ŷ − y| of each output, then (ŷ − y)² of each.
+    Classification: 1 or 0 for the top class right or wrong. Questions: the share of right answers. Regression: |ŷ − y|
+    of each output, then (ŷ − y)² of each.
     """
     if task == "regression":
         error = net.loss.inverse_link(outputs) - y
         return jnp.concatenate([jnp.abs(error), jnp.square(error)], axis=1)
-    if net.loss.logits and net.loss.targets == "real":
+    if task == "questions":
         return jnp.mean(((outputs > 0) == (y > 0.5)).astype(outputs.dtype), axis=1, keepdims=True)
     labels = y if y.ndim == 1 else jnp.argmax(y, axis=1)
     right = jnp.argmax(outputs, axis=1).astype(jnp.int32) == labels.astype(jnp.int32)
@@ -69,7 +72,7 @@ def means(task: Task, part: str, sums: Sums, varied: Float[np.ndarray, " k"] | N
     """
     weight, totals = float(sums.weight), np.asarray(sums.scores, np.float64)
     metrics = {f"{part}_loss": float(sums.loss) / weight}
-    if task == "classification":
+    if task != "regression":
         return metrics | {f"{part}_accuracy": float(totals[0]) / weight}
     absolute, squared = np.split(totals, 2)
     varied = np.zeros_like(squared) if varied is None else varied

@@ -1,0 +1,130 @@
+"""The options of a training run, in groups, with the words that `--help` shows."""
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from tyro.conf import arg
+
+OptimizerName = Literal[
+    "sgd", "momentum", "nesterov", "rmsprop", "adam", "adamw", "lbfgs", "line_search", "exact_line_search"
+]
+ScheduleName = Literal["constant", "cosine", "one_cycle"]
+
+# Options that may be left open; their words say what happens then.
+OpenBool = Annotated[bool | None, arg(metavar="{True,False}", help_behavior_hint="")]
+OpenFloat = Annotated[float | None, arg(metavar="FLOAT", help_behavior_hint="")]
+OpenInt = Annotated[int | None, arg(metavar="INT", help_behavior_hint="")]
+OpenInts = Annotated[tuple[int, ...] | None, arg(metavar="[INT ...]", help_behavior_hint="")]
+OpenPath = Annotated[Path | None, arg(metavar="PATH", help_behavior_hint="")]
+OpenSchedule = Annotated[ScheduleName | None, arg(metavar="{constant,cosine,one_cycle}", help_behavior_hint="")]
+OpenText = Annotated[str | None, arg(metavar="TEXT", help_behavior_hint="")]
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """Which data, and how it is cut into parts."""
+
+    data: str = "digits"
+    """digits, iris, wine, breast_cancer, diabetes, linnerud, mnist, openml:NAME, or a .csv, .tsv or .npz file."""
+    data_dir: OpenPath = None
+    """The folder of MNIST's own files (train-images-idx3-ubyte, …, plain or .gz), for mnist."""
+    target: OpenText = None
+    """The column to predict, by name or by number from 1. By default the last."""
+    header: Literal["auto", "yes", "no"] = "auto"
+    """Whether the first row names the columns."""
+    task: Literal["auto", "classification", "regression"] = "auto"
+    """By auto, text and whole numbers are classes, numbers with a point are to be predicted as numbers."""
+    validation_data: OpenPath = None
+    """A file with your own validation part."""
+    test_data: OpenPath = None
+    """A file with your own test part."""
+    validation_share: float = 0.15
+    """The share to cut off for validation where there is no such part; 0 for none."""
+    test_share: float = 0.2
+    """The share to cut off for the test where there is no such part; 0 for none."""
+    standardise: OpenBool = None
+    """Bring features to mean 0 and deviation 1, fitted on the training part. By default all but pixels."""
+
+
+@dataclass(frozen=True)
+class NetworkOptions:
+    """The network and its loss."""
+
+    hidden: OpenInts = None
+    """Units in each hidden layer. By default 512; for numbers 64."""
+    activation: str = "relu"
+    """Of the hidden layers: relu, leaky_relu, elu, selu, softplus, sigmoid, tanh, silu, gelu, gelu_tanh."""
+    output_activation: str = "identity"
+    """Of the outputs; cross-entropies and poisson need identity."""
+    loss: OpenText = None
+    """Such as softmax_cross_entropy, huber(0.5). By default label_smoothed(0.1); for numbers half_squared_error."""
+    dropout: OpenFloat = None
+    """The share of hidden outputs dropped in training. By default 0.5; for numbers and line searches 0."""
+    l2: float = 0.0
+    """Factor of the penalty ½ · l2 · Σ ‖W‖²."""
+
+
+@dataclass(frozen=True)
+class OptimizerOptions:
+    """How the loss is brought down."""
+
+    optimizer: OptimizerName = "adam"
+    """lbfgs, line_search and exact_line_search (gradient descent) take all examples in each step."""
+    learning_rate: OpenFloat = None
+    """The largest one. By default sgd 0.1, momentum and nesterov 0.02, rmsprop 0.001, adam and adamw 0.002."""
+    schedule: OpenSchedule = None
+    """What becomes of it. By default cosine, down to 0."""
+    warmup_epochs: float = 0.0
+    """Epochs in which it first rises from 0."""
+    momentum: OpenFloat = None
+    """For momentum and nesterov. By default 0.9."""
+    weight_decay: OpenFloat = None
+    """For adamw. By default 0.01."""
+    clip_norm: OpenFloat = None
+    """Shorten gradients that are longer than this."""
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """How long, and in what portions."""
+
+    batch_size: OpenInt = None
+    """Examples in each step. By default 32; all for lbfgs and the line searches."""
+    epochs: OpenInt = None
+    """How often every example is seen. By default 60; 300 where that is one step each."""
+    patience: OpenInt = None
+    """Stop after so many epochs without a lower validation loss, and go back to the best one."""
+    tolerance: OpenFloat = None
+    """Stop when the norm of the gradient is no larger; for lbfgs and the line searches."""
+    seed: int = 0
+    """What parts of the data, initial parameters, order and dropout depend on."""
+
+
+@dataclass(frozen=True)
+class OutputOptions:
+    """What is kept."""
+
+    run_dir: OpenPath = None
+    """A folder to keep the run in: config.json, metrics.csv, summary.json, model.safetensors and pictures."""
+    overwrite: bool = False
+    """Put the run in the place of the one that is there."""
+    plot: OpenPath = None
+    """Where the curves go without a run folder: .png, .pdf or .svg. By default training.png."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """All options of a run."""
+
+    source: DataOptions = field(default_factory=DataOptions)
+    network: NetworkOptions = field(default_factory=NetworkOptions)
+    optimization: OptimizerOptions = field(default_factory=OptimizerOptions)
+    training: TrainingOptions = field(default_factory=TrainingOptions)
+    output: OutputOptions = field(default_factory=OutputOptions)
+
+    def flat(self) -> dict[str, Any]:
+        """Every option by name, as values that JSON can hold."""
+        groups: dict[str, dict[str, Any]] = asdict(self)
+        options = {name: value for group in groups.values() for name, value in group.items()}
+        return {name: str(value) if isinstance(value, Path) else value for name, value in options.items()}

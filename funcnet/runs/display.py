@@ -1,0 +1,79 @@
+"""What a person sees of a run: progress, and tables of the proof and the result."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from funcnet.network import MLP
+from funcnet.runs.proof import Proof
+from funcnet.training.metrics import Task, metric_names
+
+LINES = 10
+"""Of progress, where the output is no terminal."""
+WORDS = {"accuracy": "accuracy", "r2": "R²", "mean_absolute_error": "mean absolute error"}
+
+
+def metrics_text(metrics: dict[str, float], task: Task) -> str:
+    """One line on an epoch."""
+    name = metric_names(task)[0]
+    text = f"loss {metrics['train_loss']:.4f}  {WORDS[name]} {metrics[f'train_{name}']:.4f}"
+    if "validation_loss" in metrics:
+        text += f"  validation {metrics['validation_loss']:.4f} {metrics[f'validation_{name}']:.4f}"
+    return text
+
+
+@contextmanager
+def progress(console: Console, epochs: int, task: Task) -> Iterator[Callable[[int, dict[str, float]], None]]:
+    """What to call after each epoch: a live bar in a terminal, else a few plain lines."""
+    if not console.is_terminal:
+        every = max(1, epochs // LINES)
+
+        def line(number: int, metrics: dict[str, float]) -> None:
+            if number % every == 0 or number == epochs:
+                console.print(f"epoch {number}/{epochs}  {metrics_text(metrics, task)}", soft_wrap=True)
+
+        yield line
+        return
+    columns = (TextColumn("epoch"), MofNCompleteColumn(), BarColumn(20), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, TextColumn("{task.description}"), console=console) as bar:
+        shown = bar.add_task("", total=epochs)
+        yield lambda number, metrics: bar.update(shown, completed=number, description=metrics_text(metrics, task))
+
+
+def proof_table(net: MLP, proof: Proof) -> Table:
+    """The largest error of each layer in both precisions."""
+    dtype = proof.arithmetic.leaves[0].dtype
+    table = Table(title="Closed-form gradient of the first batch against jax.grad in float64")
+    for column in ("layer", "weights", "largest error, float64", f"largest error, {dtype}"):
+        table.add_column(column, justify="right")
+    for i, shape in enumerate(zip(net.widths[:-1], net.widths[1:], strict=True)):
+        leaves = slice(1 + 2 * i, 3 + 2 * i)  # behind the value, w and b of each layer
+        errors = [max(leaf.error for leaf in each.leaves[leaves]) for each in proof]
+        table.add_row(str(i + 1), f"{shape[0]} x {shape[1]}", *(f"{error:.2f} eps·max" for error in errors))
+    return table
+
+
+def result_table(summary: dict[str, Any]) -> Table:
+    """How good the model is on each part, and where the time went."""
+    table = Table(title="Result", show_header=False)
+    table.add_column()
+    table.add_column(justify="right")
+    for part, examples in summary["examples"].items():
+        for name, value in summary[part].items():
+            shown = f"{100 * value:.2f} %" if name == "accuracy" else f"{value:.4g}"
+            table.add_row(f"{part} {WORDS[name]} ({examples:,} examples)", shown)
+    table.add_section()
+    early = summary["stopped"] != "epochs"
+    table.add_row("epochs", f"{summary['epochs']}" + (f" of {summary['epochs_wanted']} ({summary['stopped']})" * early))
+    if summary["kept_epoch"] != summary["epochs"]:
+        table.add_row("parameters kept", f"those of epoch {summary['kept_epoch']}")
+    table.add_row("time to compile", f"{summary['compile_seconds']:.2f} s")
+    table.add_row("time of an epoch (median)", f"{summary['epoch_seconds']:.4f} s")
+    table.add_row("training examples a second", f"{summary['examples_a_second']:,.0f}")
+    table.add_row("time of training", f"{summary['training_seconds']:.1f} s")
+    table.add_row("time in all, after imports", f"{summary['seconds']:.1f} s")
+    return table

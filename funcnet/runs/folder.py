@@ -1,0 +1,96 @@
+"""The folder that a run is kept in: there whole, or not at all."""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from funcnet.runs.model import Model, load_model
+
+CONFIG, METRICS, SUMMARY, MODEL = "config.json", "metrics.csv", "summary.json", "model.safetensors"
+FILES = (CONFIG, METRICS, SUMMARY, MODEL)
+"""What every run has; there are pictures besides."""
+
+
+class Run(NamedTuple):
+    """A run that was kept: its options and its model."""
+
+    config: dict[str, Any]
+    model: Model
+
+
+@contextmanager
+def new_folder(path: Path, overwrite: bool = False) -> Iterator[Path]:
+    """A folder to write a run into; it gets its name when the block is left without an error, else it is removed.
+
+    Args:
+        path: The name it gets.
+        overwrite: Whether it may take the place of another run.
+
+    Raises:
+        FileExistsError: If something is at `path` that is no empty folder and no run, or may not be overwritten.
+        OSError: If the folder cannot be written.
+    """
+    _check_free(path, overwrite)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.unfinished-"))
+    except OSError as error:
+        raise OSError(f"run_dir {path} cannot be written: {error.strerror}") from None
+    try:
+        yield unfinished
+        unfinished.chmod(0o755)
+        _check_free(path, overwrite)  # again, since another run may have come to its end in the meantime
+        _put(unfinished, path)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _check_free(path: Path, overwrite: bool) -> None:
+    if not os.path.lexists(path) or (path.is_dir() and not any(path.iterdir())):
+        return
+    if not path.is_dir():
+        raise FileExistsError(f"run_dir {path} is a file")
+    if not all((path / name).is_file() for name in (CONFIG, MODEL)):
+        raise FileExistsError(f"run_dir {path} holds something else than a run; choose another folder")
+    if not overwrite:
+        raise FileExistsError(f"run_dir {path} holds a run already; choose another folder or add --overwrite")
+
+
+def _put(unfinished: Path, path: Path) -> None:
+    """Give the folder its name; what had it before is removed last."""
+    if not path.exists():
+        unfinished.rename(path)
+        return
+    old = path.with_name(f".{path.name}.old-{os.getpid()}")
+    path.rename(old)
+    try:
+        unfinished.rename(path)
+    except OSError:
+        old.rename(path)
+        raise
+    shutil.rmtree(old)
+
+
+def read_run(path: Path) -> Run:
+    """Options and model of a run.
+
+    Raises:
+        FileNotFoundError: If there is no such folder, or it lacks a file.
+        ValueError: If a file is damaged or does not fit the others.
+        OSError: If one cannot be read.
+    """
+    if not path.is_dir():
+        raise FileNotFoundError(f"no such run folder: {path}")
+    missing = [name for name in (CONFIG, MODEL) if not (path / name).is_file()]
+    if missing:
+        raise FileNotFoundError(f"{path} is no whole run folder: it lacks {' and '.join(missing)}")
+    try:
+        config = json.loads((path / CONFIG).read_text())["options"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path / CONFIG} is damaged: {error}") from None
+    return Run(config, load_model(path / MODEL))

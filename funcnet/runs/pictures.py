@@ -1,0 +1,93 @@
+"""Pictures of a run: curves over epochs, confusion of classes, predicted against true numbers."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, Int
+from matplotlib.figure import Figure
+
+SUFFIXES = (".png", ".pdf", ".svg")
+READABLE = 30
+"""More classes than these have no room for numbers in their cells."""
+
+
+def curves(history: Mapping[str, np.ndarray], metric: str, best: int | None = None) -> Figure:
+    """Loss and one more metric over epochs, of the training part and, where it was seen, of the validation part.
+
+    Args:
+        history: What `funcnet.fit` returns.
+        metric: The one beside the loss, such as "accuracy".
+        best: The epoch whose parameters were kept, if not the last.
+    """
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    epochs = np.arange(1, len(history["train_loss"]) + 1)
+    for axes, name in zip(figure.subplots(1, 2), ("loss", metric), strict=True):
+        axes.plot(epochs, history[f"train_{name}"], label="training (during the epoch, with dropout)")
+        if f"validation_{name}" in history:
+            axes.plot(epochs, history[f"validation_{name}"], label="validation")
+        if best:
+            axes.axvline(best, color="gray", linestyle=":", label=f"kept: epoch {best}")
+        axes.set(xlabel="epoch", ylabel=name.replace("_", " "))
+        axes.grid(alpha=0.3)
+        axes.legend()
+    return figure
+
+
+def confusion(
+    truth: Int[np.ndarray, " n"], predicted: Int[np.ndarray, " n"], class_names: Sequence[str], part: str
+) -> Figure:
+    """How many examples of each class were taken for which."""
+    k = len(class_names)
+    counts = np.zeros((k, k), int)
+    np.add.at(counts, (truth, predicted), 1)
+    size = min(12.0, 2.5 + 0.45 * k)
+    figure = Figure(figsize=(size, size), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1), cmap="Blues", vmin=0, vmax=1)
+    axes.set(xlabel="predicted", ylabel="true", title=f"{part} part: {np.trace(counts)} of {len(truth)} right")
+    if k <= READABLE:
+        axes.set_xticks(range(k), class_names, rotation=45 if max(map(len, class_names)) > 2 else 0)
+        axes.set_yticks(range(k), class_names)
+        for row, column in zip(*np.nonzero(counts), strict=True):
+            dark = counts[row, column] > 0.5 * counts[row].sum()
+            axes.text(
+                column,
+                row,
+                str(counts[row, column]),
+                ha="center",
+                va="center",
+                color="white" if dark else "black",
+                size=8,
+            )
+    return figure
+
+
+def predicted_against_true(
+    truth: Float[np.ndarray, "n k"], predicted: Float[np.ndarray, "n k"], names: Sequence[str], part: str
+) -> Figure:
+    """Each predicted number over the true one; the line is where they are equal."""
+    k = truth.shape[1]
+    figure = Figure(figsize=(4.2 * k, 4.2), layout="constrained")
+    for i, axes in enumerate(figure.subplots(1, k, squeeze=False)[0]):
+        name = names[i] if names else f"target {i + 1}"
+        ends = [min(truth[:, i].min(), predicted[:, i].min()), max(truth[:, i].max(), predicted[:, i].max())]
+        axes.plot(ends, ends, color="gray", linewidth=1)
+        axes.scatter(truth[:, i], predicted[:, i], s=10, alpha=0.6)
+        axes.set(xlabel=f"{name}, true", ylabel=f"{name}, predicted", title=f"{part} part")
+        axes.grid(alpha=0.3)
+    return figure
+
+
+def write_figure(figure: Figure, path: Path) -> None:
+    """Write a picture whole or not at all.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    unfinished = path.with_name(f".{path.stem}.unfinished{path.suffix}")
+    try:
+        figure.savefig(unfinished, dpi=120)
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)

@@ -1,0 +1,74 @@
+"""What is written into a run's folder."""
+
+import csv
+import importlib.metadata
+import json
+import math
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from matplotlib.figure import Figure
+
+from funcnet.runs.folder import CONFIG, METRICS, MODEL, SUMMARY
+from funcnet.runs.model import Model, predict, save_model
+from funcnet.runs.pictures import confusion, curves, predicted_against_true, write_figure
+from funcnet.runs.setup import Setup
+from funcnet.training.fit import Result
+from funcnet.training.metrics import metric_names
+
+PACKAGES = ("funcnet", "jax", "jaxlib", "numpy", "optax", "scikit-learn")
+
+
+def write_run(folder: Path, setup: Setup, result: Result, model: Model, summary: dict[str, Any]) -> None:
+    """Write options, metrics, summary, model and pictures of a run.
+
+    Raises:
+        OSError: If a file cannot be written.
+    """
+    versions = {name: importlib.metadata.version(name) for name in PACKAGES}
+    made = {"created": datetime.now(UTC).isoformat(timespec="seconds"), "device": jax.devices()[0].device_kind}
+    _write_json(folder / CONFIG, {"options": setup.config.flat(), "versions": versions, **made})
+    _write_json(folder / SUMMARY, summary)
+    write_metrics(folder / METRICS, result.history)
+    save_model(folder / MODEL, model)
+    write_figure(run_curves(setup, result), folder / "curves.png")
+    name, figure = _outcome(setup, model)
+    write_figure(figure, folder / name)
+
+
+def run_curves(setup: Setup, result: Result) -> Figure:
+    """The curves of a run, with the epoch that was gone back to."""
+    best = result.epoch if result.epoch < len(result.history["train_loss"]) else None
+    return curves(result.history, metric_names(setup.task)[0], best)
+
+
+def write_metrics(path: Path, history: dict[str, np.ndarray]) -> None:
+    """Write one row for each epoch and one column for each metric.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["epoch", *history])
+        for number, row in enumerate(zip(*history.values(), strict=True), 1):
+            writer.writerow([number, *(float(value) for value in row)])
+
+
+def _outcome(setup: Setup, model: Model) -> tuple[str, Figure]:
+    """What the model makes of the part it was never trained on, or of the training part if there is no other."""
+    part = next(part for part in ("test", "validation", "train") if part in setup.parts)
+    dataset = setup.parts[part]
+    labels, values = predict(model, dataset.x)
+    if labels is not None:
+        return "confusion.png", confusion(dataset.y, labels, dataset.class_names, part)
+    return "predictions.png", predicted_against_true(dataset.y, values, dataset.target_names, part)
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    """JSON has no NaN: what is not finite is written as null."""
+    clean = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in content.items()}
+    path.write_text(json.dumps(clean, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,0 +1,183 @@
+"""From options to all that training needs, checked before any work is done."""
+
+from dataclasses import replace
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+import optax
+from jaxtyping import Float, Shaped
+
+from funcnet import activations, losses
+from funcnet.data import (
+    Dataset,
+    Standardisation,
+    fit_standardisation,
+    load,
+    load_as,
+    schema,
+    split,
+    standardise,
+)
+from funcnet.losses import Loss
+from funcnet.network import MLP
+from funcnet.runs.config import Config
+from funcnet.runs.model import Model
+from funcnet.training.checks import check_count
+from funcnet.training.metrics import Task, task_of
+from funcnet.training.optimizers import FULL_BATCH, OPTIMIZERS, optimizer_by_name
+from funcnet.types import Params
+
+T = TypeVar("T", float, np.ndarray)
+
+
+class Setup(NamedTuple):
+    """What the options stand for.
+
+    Attributes:
+        config: The options, with a value in the place of every default that depends on others.
+        net: The network.
+        optimizer: The optimizer with its schedule.
+        task: What predictions are measured by.
+        parts: The training part and, where there are such, the validation and test parts, as read.
+        features: How features are scaled, fitted on the training part.
+        targets: How the numbers to predict are scaled, likewise.
+    """
+
+    config: Config
+    net: MLP
+    optimizer: optax.GradientTransformation
+    task: Task
+    parts: dict[str, Dataset]
+    features: Standardisation | None
+    targets: Standardisation | None
+
+    def arrays(self, part: str) -> tuple[Float[np.ndarray, "n d"], Shaped[np.ndarray, "n ..."]]:
+        """(x, y) of a part as network and loss want them: scaled, and labels as unit vectors for real targets."""
+        dataset = self.parts[part]
+        x = dataset.x if self.features is None else standardise(self.features, dataset.x)
+        if not dataset.class_names:
+            return x, dataset.y if self.targets is None else standardise(self.targets, dataset.y)
+        if self.net.loss.targets == "classes":
+            return x, dataset.y
+        return x, np.eye(self.net.widths[-1], dtype=x.dtype)[dataset.y]
+
+    def model(self, params: Params) -> Model:
+        """The network with trained parameters and all that it takes to predict."""
+        return Model(self.net, params, schema(self.parts["train"]), self.features, self.targets)
+
+    def in_units(self, metrics: dict[str, T]) -> dict[str, T]:
+        """Metrics with absolute errors in the units of the target; of several targets in their standard deviations."""
+        if self.targets is None or len(self.targets.scale) > 1:
+            return metrics
+        unit = float(self.targets.scale[0])
+        return {name: value * unit if name.endswith("absolute_error") else value for name, value in metrics.items()}
+
+
+def set_up(config: Config) -> Setup:
+    """Build everything that training needs.
+
+    Raises:
+        TypeError: If an option is not of its kind.
+        ValueError: If one is out of its range, or does not go with the data or with another.
+        OSError: If data cannot be read.
+    """
+    if not 0 <= config.training.seed < 2**32:
+        raise ValueError(f"seed must be a whole number from 0 to {2**32 - 1}; got {config.training.seed}")
+    parts = _parts(config)
+    train = parts["train"]
+    config = _resolved(config, train)
+    network = config.network
+    loss = losses.by_name(str(network.loss))
+    _check_loss(loss, train)
+    net = MLP(
+        (train.x.shape[1], *(network.hidden or ()), len(train.class_names) or train.y.shape[1]),
+        activation=activations.by_name(network.activation),
+        output_activation=activations.by_name(network.output_activation),
+        loss=loss,
+        l2=network.l2 or None,
+        dropout=network.dropout or None,
+    )
+    unbounded = loss.targets == "real" and loss.target_range[1] == float("inf") == -loss.target_range[0]
+    scale_targets = not train.class_names and unbounded and network.output_activation == "identity"
+    return Setup(
+        config,
+        net,
+        _optimizer(config, len(train.x)),
+        "classification" if train.class_names else task_of(net),
+        parts,
+        fit_standardisation(train.x) if config.source.standardise else None,
+        fit_standardisation(train.y) if scale_targets else None,
+    )
+
+
+def _parts(config: Config) -> dict[str, Dataset]:
+    source = config.source
+    reading = {"target": source.target, "header": source.header}
+    sets = load(source.data, folder=source.data_dir, task=source.task, **reading)
+    for part, path in (("validation", source.validation_data), ("test", source.test_data)):
+        if path is not None:
+            if part in sets:
+                raise ValueError(f"{part}_data cannot be given: {source.data} has a {part} part of its own")
+            own = reading if not str(path).endswith(".npz") else {}
+            sets[part] = load_as(path, sets["train"], **own)
+    return split(sets, config.training.seed, source.validation_share, source.test_share)
+
+
+def _check_loss(loss: Loss, train: Dataset) -> None:
+    """Refuse losses on labels for numbers; losses on numbers see labels as unit vectors."""
+    if not train.class_names and loss.targets == "classes":
+        raise ValueError(f"loss must be one for numbers, such as half_squared_error, for {train.name}; got {loss.name}")
+
+
+def _resolved(config: Config, train: Dataset) -> Config:
+    """The options with a value in the place of every default that depends on the data or on other options."""
+    network, optimization, training = config.network, config.optimization, config.training
+    whole, classes = optimization.optimizer in FULL_BATCH, bool(train.class_names)
+    if whole and training.batch_size is not None:
+        raise ValueError(f"batch_size is not for {optimization.optimizer}, which takes all examples in each step")
+    if not whole and training.tolerance is not None:
+        raise ValueError(f"tolerance is for {', '.join(FULL_BATCH)}: the gradient of a batch does not go to 0")
+    batch_size = check_count("batch_size", _default(training.batch_size, 32))
+    return replace(
+        config,
+        source=replace(config.source, standardise=_default(config.source.standardise, not train.scaled)),
+        network=replace(
+            network,
+            hidden=_default(network.hidden, (512,) if classes else (64,)),
+            loss=_default(network.loss, "label_smoothed" if classes else "half_squared_error"),
+            dropout=_default(network.dropout, 0.5 if classes and not whole else 0.0),
+        ),
+        optimization=replace(
+            optimization,
+            learning_rate=_default(optimization.learning_rate, OPTIMIZERS[optimization.optimizer].learning_rate),
+            schedule=_default(optimization.schedule, None if whole else "cosine"),
+        ),
+        training=replace(
+            training,
+            epochs=check_count("epochs", _default(training.epochs, 300 if whole else 60)),
+            batch_size=None if whole else min(batch_size, len(train.x)),
+        ),
+    )
+
+
+def _default(value: Any, default: Any) -> Any:
+    return default if value is None else value
+
+
+def _optimizer(config: Config, n: int) -> optax.GradientTransformation:
+    optimization, training = config.optimization, config.training
+    steps = 1 if training.batch_size is None else -(-n // training.batch_size)
+    if not 0 <= optimization.warmup_epochs < (training.epochs or 1):
+        raise ValueError(
+            f"warmup_epochs must be from 0 to less than the {training.epochs} epochs; got {optimization.warmup_epochs}"
+        )
+    return optimizer_by_name(
+        optimization.optimizer,
+        steps * (training.epochs or 1),
+        learning_rate=optimization.learning_rate,
+        schedule=optimization.schedule,
+        warmup=round(optimization.warmup_epochs * steps),
+        momentum=optimization.momentum,
+        weight_decay=optimization.weight_decay,
+        clip_norm=optimization.clip_norm,
+    )
