@@ -3,6 +3,9 @@
 Sizes are the same wherever they may be, since each new shape compiles anew.
 """
 
+import importlib.util
+import sys
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -77,3 +80,14 @@ def expected_to_fit(comparison: Comparison, terms: float = 1.0) -> str:
     """The text of the comparison if anything in it is off, else nothing."""
     off = comparison.problems or any(leaf.error > terms * TOLERANCE[leaf.dtype] for leaf in comparison.leaves)
     return str(comparison) if off else ""
+
+
+def load_script(name: str) -> Any:
+    """A script of the project as a module."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).parent.parent / "scripts" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module

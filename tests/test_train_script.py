@@ -1,28 +1,23 @@
-"""scripts/train.py as a user meets it: output, exit status, picture, and one-line answers to wrong values."""
+"""scripts/train.py as a user meets it: output, exit status, pictures, and one-line answers to mistakes."""
 
-import importlib.util
-import sys
-from pathlib import Path
+import csv
+import json
 
 import jax
+import numpy as np
 import pytest
-from cases import case
+from cases import case, load_script
 
 import funcnet as fn
+from funcnet.runs import Config, prove, set_up
+from funcnet.runs.config import TrainingOptions
 
-SCRIPT = Path(__file__).parent.parent / "scripts" / "train.py"
 FAST = ["--epochs", "3", "--hidden", "16", "--batch-size", "64"]
 
 
 @pytest.fixture(scope="module")
 def train():
-    spec = importlib.util.spec_from_file_location("train", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["train"] = module
-    spec.loader.exec_module(module)
-    return module
+    return load_script("train")
 
 
 def test_run(train, standard_promotion, tmp_path, capsys):
@@ -37,39 +32,151 @@ def test_run(train, standard_promotion, tmp_path, capsys):
     for part in ("train", "validation", "test"):
         assert f"{part} accuracy" in out
     assert "time to compile" in out
-    assert "time of an epoch (median of 3)" in out
+    assert "training examples a second" in out
     assert picture.read_bytes()[:4] == b"\x89PNG"
     assert list(tmp_path.iterdir()) == [picture]
 
 
-def test_a_loss_on_real_targets_learns_unit_vectors(train, standard_promotion, tmp_path, capsys):
-    options = ["--loss", "half_squared_error", "--dropout", "0", "--l2", "1e-4", "--optimizer", "sgd"]
-    assert train.main([*FAST, *options, "--plot", str(tmp_path / "curves.svg")]) == 0
-    assert "mean_absolute_error" in capsys.readouterr().out
+def test_a_run_is_kept_and_not_lost(train, standard_promotion, tmp_path, capsys):
+    """A second run into the same folder is refused, a failing one with --overwrite leaves the first."""
+    folder = tmp_path / "run"
+    options = ["--data", "diabetes", *FAST, "--optimizer", "nesterov", "--clip-norm", "1", "--patience", "2"]
+    assert train.main([*options, "--warmup-epochs", "0.5", "--l2", "1e-4", "--run-dir", str(folder)]) == 0
+    out = capsys.readouterr().out
+    assert "mean absolute error" in out
+    assert f"Run: {folder}" in out
+    config = json.loads((folder / "config.json").read_text())
+    assert config["options"]["optimizer"] == "nesterov"
+    assert config["options"]["dropout"] == 0.1
+    assert set(config["versions"]) >= {"funcnet", "jax"}
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["examples"] == {"train": 286, "validation": 67, "test": 89}
+    assert summary["examples_a_second"] > 0
+    with (folder / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {"train_loss", "train_r2", "validation_mean_absolute_error", "seconds"} <= set(rows[0])
+    assert 10 < float(rows[0]["train_mean_absolute_error"]) < 500  # in the units of the target
+    before = {file.name: file.read_bytes() for file in folder.iterdir()}
+    assert train.main([*FAST, "--run-dir", str(folder)]) == 2
+    assert "holds a run already; choose another folder or add --overwrite" in capsys.readouterr().err
+    assert train.main([*FAST, "--run-dir", str(folder), "--overwrite", "--loss", "mse"]) == 2
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_line_search_and_a_loss_on_numbers_for_labels(train, standard_promotion, tmp_path, capsys):
+    options = ["--data", "iris", "--loss", "half_squared_error", "--optimizer", "exact_line_search", "--epochs", "20"]
+    options += ["--hidden", "--tolerance", "1e-4", "--validation-share", "0", "--plot", str(tmp_path / "curves.svg")]
+    assert train.main(options) == 0
+    out = capsys.readouterr().out
+    assert "epoch 20/20" in out
+    assert "4 x 3" in out
+    assert "validation" not in out
+
+
+def test_a_loss_that_is_not_finite_is_told_and_the_best_kept(train, standard_promotion, tmp_path, capsys):
+    options = ["--data", "diabetes", *FAST, "--optimizer", "sgd", "--learning-rate", "1e30"]
+    assert train.main([*options, "--run-dir", str(tmp_path / "run")]) == 1
+    captured = capsys.readouterr()
+    assert "the loss is not finite at epoch 1, step 2, first in" in captured.err
+    assert "the parameters before training are kept" in captured.err
+    assert len(captured.err.splitlines()) == 1
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["failure"] in captured.err
+    assert summary["kept_epoch"] == 0
+
+
+WRONG = [
+    (["--activation", "swosh"], "activation must be one of identity, relu"),
+    (["--loss", "mse"], "loss must be one of half_squared_error"),
+    (["--loss", "huber(x)"], "loss 'huber(x)': could not convert string to float"),
+    (["--hidden", "0"], "widths must be at least 2 numbers of at least 1"),
+    (["--epochs", "0"], "epochs must be at least 1; got 0"),
+    (["--batch-size", "-3"], "batch_size must be at least 1; got -3"),
+    (["--dropout", "1"], "dropout must be in [0, 1); got 1.0"),
+    (["--l2", "-1"], "l2 must be a finite number of at least 0; got -1.0"),
+    (["--learning-rate", "nan"], "learning_rate must be a positive finite number; got nan"),
+    (["--seed", "-1"], "seed must be a whole number from 0 to 4294967295; got -1"),
+    (["--plot", "curves.txt"], "plot must end in .png, .pdf or .svg; got curves.txt"),
+    (["--plot", "no/such/folder/curves.png"], "plot must be a file in a folder that exists"),
+    (["--plot", "a.png", "--run-dir", "run"], "plot is for runs without run_dir"),
+    (
+        ["--optimizer", "lbfgs", "--learning-rate", "1"],
+        "learning_rate is not for lbfgs: its line search finds the step",
+    ),
+    (["--optimizer", "lbfgs", "--batch-size", "8"], "batch_size is not for lbfgs, which takes all examples"),
+    (["--tolerance", "1e-3"], "tolerance is for lbfgs, line_search, exact_line_search"),
+    (["--warmup-epochs", "60"], "warmup_epochs must be from 0 to less than the 60 epochs; got 60.0"),
+    (["--patience", "0"], "patience must be at least 1; got 0"),
+    (["--data", "diabetes", "--loss", "softmax_cross_entropy"], "loss must be one for numbers"),
+    (["--validation-share", "1"], "validation and test must be shares from 0, of sum below 1"),
+    (["--data", "digit"], "data must be"),
+    (["--data", "mnist"], "mnist"),
+    (["--data", "no.csv"], "no such file: no.csv"),
+    (["--data", "mnist", "--data-dir", "nowhere"], "no such folder: nowhere"),
+    (["--data", "mnist", "--data-dir", "truncated"], "is truncated: expected 32 bytes; got 30"),
+    (["--data", "mnist", "--data-dir", "mislabelled"], "train-images-idx3-ubyte holds no images"),
+    (["--data", "ragged.csv"], "ragged.csv, row 3: 2 cells; expected 3 as in the first row"),
+    (["--data", "missing.csv"], "missing.csv, row 3, column 'b': a value is missing"),
+    (["--data", "good.csv", "--target", "z"], "good.csv: no column 'z' for the target; there are: a, b, c"),
+    (["--data", "constant.csv"], "constant.csv: y must hold at least 2 classes to learn from; got only 'x'"),
+    (["--data", "good.csv", "--test-data", "unseen.csv"], "label 'z' in row 3 is not among the classes"),
+    (["--data", "good.csv", "--test-data", "narrow.csv"], "narrow.csv: features are missing: b"),
+    (["--data", "objects.npz"], "objects.npz"),
+    (["--run-dir", "good.csv"], "run_dir good.csv is a file"),
+    (["--run-dir", "good.csv/run"], "run_dir good.csv/run cannot be written"),
+    (["--run-dir", "thesis"], "run_dir thesis holds something else than a run"),
+    (["--run-dir", "kept"], "run_dir kept holds a run already; choose another folder or add --overwrite"),
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder full of bad input."""
+    path = tmp_path_factory.mktemp("bad")
+    rows = [f"{i}.5,{i % 7},{'xy'[i % 2]}" for i in range(40)]
+    texts = {
+        "good": ["a,b,c", *rows],
+        "ragged": ["a,b,c", rows[0], "1,2", rows[1]],
+        "missing": ["a,b,c", rows[0], "1,,x", rows[1]],
+        "constant": ["a,b,c", "1,2,x", "3,4,x"],
+        "unseen": ["a,b,c", rows[0], "1,2,z"],
+        "narrow": ["a,c", "1,x"],
+    }
+    for name, lines in texts.items():
+        (path / f"{name}.csv").write_text("\n".join(lines) + "\n")
+    objects = np.empty(2, object)
+    objects[:] = [[1, 2], {"a": 1}]
+    np.savez(path / "objects.npz", x=objects, y=np.arange(2))
+    labels = b"\0\0\x08\1\0\0\0\4" + bytes([0, 1, 0, 1])
+    images = b"\0\0\x08\3" + b"\0\0\0\4\0\0\0\2\0\0\0\2" + bytes(range(16))
+    for name, content in (("truncated", images[:-2]), ("mislabelled", labels)):
+        (path / name).mkdir()
+        (path / name / "train-images-idx3-ubyte").write_bytes(content)
+        (path / name / "train-labels-idx1-ubyte").write_bytes(labels)
+    for name in ("thesis/chapter.txt", "kept/config.json", "kept/model.safetensors"):
+        (path / name).parent.mkdir(exist_ok=True)
+        (path / name).write_text("{}")
+    return path
+
+
+def listing(path):
+    return {file: file.read_bytes() if file.is_file() else None for file in path.rglob("*")}
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--activation", "swosh"], "activation must be one of identity, relu"),
-        (["--loss", "mse"], "loss must be one of half_squared_error"),
-        (["--hidden", "0"], "widths must be at least 2 numbers of at least 1"),
-        (["--epochs", "0"], "epochs must be at least 1; got 0"),
-        (["--batch-size", "-3"], "batch_size must be at least 1; got -3"),
-        (["--dropout", "1"], "dropout must be in [0, 1); got 1.0"),
-        (["--learning-rate", "nan"], "learning_rate must be a positive finite number; got nan"),
-        (["--seed", "-1"], "seed must be a whole number from 0 to 4294967295; got -1"),
-        (["--plot", "curves.txt"], "plot must end in .png, .pdf or .svg; got curves.txt"),
-        (["--plot", "no/such/folder/curves.png"], "plot must be a file in a folder that exists"),
-    ],
+    ("arguments", "message"), WRONG, ids=lambda value: " ".join(value) if isinstance(value, list) else ""
 )
-def test_wrong_values_have_a_one_line_answer(train, arguments, message, capsys, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_mistakes_have_a_one_line_answer(train, arguments, message, folder, capsys, monkeypatch):
+    monkeypatch.chdir(folder)
+    before = listing(folder)
+    monkeypatch.setattr(train, "compile_and_prove", lambda setup: pytest.fail("compiled before the check"))
     assert train.main(arguments) == 2
     captured = capsys.readouterr()
     assert message in captured.err
     assert len(captured.err.splitlines()) == 1
-    assert list(tmp_path.iterdir()) == []
+    assert captured.err.startswith("train.py: ")
+    assert listing(folder) == before
 
 
 def test_unknown_options_and_help(train, capsys):
@@ -79,45 +186,50 @@ def test_unknown_options_and_help(train, capsys):
     with pytest.raises(SystemExit) as stop:
         train.main(["--help"])
     assert stop.value.code == 0
-    assert "--learning-rate" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "--learning-rate" in out
+    assert "None" not in out
 
 
-def test_a_wrong_gradient_is_not_trained_on(train, tmp_path, capsys, monkeypatch):
+def test_a_wrong_gradient_is_not_trained_on(train, standard_promotion, tmp_path, capsys, monkeypatch):
     wrong = fn.Activation(
         "wrong", fn.relu.value, lambda z, h: 1.01 * fn.relu.slope(z, h), fn.relu.curvature, fn.relu.third
     )
     monkeypatch.setitem(fn.activations.ACTIVATIONS, "wrong", wrong)
-    assert train.main([*FAST, "--activation", "wrong", "--plot", str(tmp_path / "curves.png")]) == 1
+    assert train.main([*FAST, "--activation", "wrong", "--run-dir", str(tmp_path / "run")]) == 1
     assert "The gradient is wrong; nothing is trained." in capsys.readouterr().out
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_proof_covers_value_and_every_leaf(train):
+def test_an_interruption_leaves_nothing_behind(train, tmp_path, capsys, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train, "compile_and_prove", interrupt)
+    assert train.main([*FAST, "--run-dir", str(tmp_path / "run")]) == 130
+    assert capsys.readouterr().err == "train.py: interrupted; nothing was kept\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_proof_covers_value_and_every_leaf():
     net, params, x, y = case(fn.relu, fn.softmax_cross_entropy, "float32", dropout=0.5)
-    formula, arithmetic = train.prove(net, params, x, y, None)
-    assert len(formula.leaves) == len(arithmetic.leaves) == 1 + 2 * net.n_layers
-    assert {leaf.dtype for leaf in formula.leaves} == {"float64"}
-    assert {leaf.dtype for leaf in arithmetic.leaves} == {"float32"}
-    assert train.holds(formula)
-    assert train.holds(arithmetic)
+    proof = prove(net, params, x, y, None)
+    assert len(proof.formula.leaves) == len(proof.arithmetic.leaves) == 1 + 2 * net.n_layers
+    assert {leaf.dtype for leaf in proof.formula.leaves} == {"float64"}
+    assert {leaf.dtype for leaf in proof.arithmetic.leaves} == {"float32"}
+    assert proof.holds
 
 
 @pytest.mark.slow
 def test_digits_reach_98_percent_as_the_mean_of_five_seeds(train, standard_promotion):
     shares = []
     for seed in range(5):
-        options = train.Options(seed=seed)
-        setup = train.set_up(options)
-        keys = jax.random.split(jax.random.key(seed), 3)
-        state, _ = fn.fit(
-            keys[2],
-            setup.net,
-            setup.optimizer,
-            setup.data("train"),
-            epochs=options.epochs,
-            batch_size=options.batch_size,
-            validation=setup.data("validation"),
-            params=fn.init(keys[0], setup.net, dtype="float32"),
-        )
-        shares.append(train.accuracies(setup, state.params)["test"])
+        setup = set_up(Config(training=TrainingOptions(seed=seed)))
+        result = fn.training.run(train.compile_and_prove(setup)[0], setup.config.training.epochs)
+        shares.append(accuracy_on_the_test_part(setup, result))
     assert sum(shares) / 5 >= 0.98, shares
+
+
+def accuracy_on_the_test_part(setup, result):
+    x, y = setup.arrays("test")
+    return float(np.mean(np.asarray(jax.jit(fn.apply)(setup.net, result.state.params, x)).argmax(axis=1) == y))

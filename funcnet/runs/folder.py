@@ -40,7 +40,7 @@ def new_folder(path: Path, overwrite: bool = False) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.unfinished-"))
     except OSError as error:
-        raise OSError(f"run_dir {path} cannot be written: {error.strerror}") from None
+        raise OSError(f"run_dir {path} cannot be written: {error.strerror}: {error.filename}") from None
     try:
         yield unfinished
         unfinished.chmod(0o755)

@@ -22,12 +22,13 @@ from funcnet.losses import Loss
 from funcnet.network import MLP
 from funcnet.runs.config import Config
 from funcnet.runs.model import Model
-from funcnet.training.checks import check_count
+from funcnet.training.checks import check_count, check_positive
 from funcnet.training.metrics import Task, task_of
 from funcnet.training.optimizers import FULL_BATCH, OPTIMIZERS, optimizer_by_name
 from funcnet.types import Params
 
 T = TypeVar("T", float, np.ndarray)
+SMALL_SET_STEPS = 2000
 
 
 class Setup(NamedTuple):
@@ -137,7 +138,12 @@ def _resolved(config: Config, train: Dataset) -> Config:
         raise ValueError(f"batch_size is not for {optimization.optimizer}, which takes all examples in each step")
     if not whole and training.tolerance is not None:
         raise ValueError(f"tolerance is for {', '.join(FULL_BATCH)}: the gradient of a batch does not go to 0")
-    batch_size = check_count("batch_size", _default(training.batch_size, 32))
+    if training.patience is not None:
+        check_count("patience", training.patience)
+    if training.tolerance is not None:
+        check_positive("tolerance", training.tolerance)
+    batch_size = min(check_count("batch_size", _default(training.batch_size, 32)), len(train.x))
+    epochs = 300 if whole else max(60, -(-SMALL_SET_STEPS // -(-len(train.x) // batch_size)))
     return replace(
         config,
         source=replace(config.source, standardise=_default(config.source.standardise, not train.scaled)),
@@ -145,7 +151,7 @@ def _resolved(config: Config, train: Dataset) -> Config:
             network,
             hidden=_default(network.hidden, (512,) if classes else (64,)),
             loss=_default(network.loss, "label_smoothed" if classes else "half_squared_error"),
-            dropout=_default(network.dropout, 0.5 if classes and not whole else 0.0),
+            dropout=_default(network.dropout, 0.0 if whole else 0.5 if classes else 0.1),
         ),
         optimization=replace(
             optimization,
@@ -154,8 +160,8 @@ def _resolved(config: Config, train: Dataset) -> Config:
         ),
         training=replace(
             training,
-            epochs=check_count("epochs", _default(training.epochs, 300 if whole else 60)),
-            batch_size=None if whole else min(batch_size, len(train.x)),
+            epochs=check_count("epochs", _default(training.epochs, epochs)),
+            batch_size=None if whole else batch_size,
         ),
     )
 
