@@ -4,6 +4,7 @@ Sizes are the same wherever they may be, since each new shape compiles anew.
 """
 
 import importlib.util
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 import funcnet as fn
 from funcnet.checking import TOLERANCE, Comparison, compare, reference_value_and_grad
@@ -21,6 +23,8 @@ WIDE = DTYPES[-1]
 ACTIVATIONS = tuple(fn.activations.ACTIVATIONS.values())
 LOSSES = tuple(fn.losses.by_name(name) for name in fn.losses.LOSSES)
 N = 9
+MNIST = Path(os.environ.get("FUNCNET_MNIST_DIR", Path(__file__).parent.parent.parent / "shared" / "data" / "mnist"))
+needs_mnist = pytest.mark.skipif(not MNIST.is_dir(), reason=f"no MNIST in {MNIST}; FUNCNET_MNIST_DIR names its folder")
 
 
 def name_of(case: Any) -> str:

@@ -1,19 +1,16 @@
 """IDX files and MNIST."""
 
 import gzip
-import os
 import struct
-from pathlib import Path
 
 import numpy as np
 import pytest
+from cases import MNIST, needs_mnist
 
 from funcnet.data import load, read_idx, read_mnist
 
 FORMATS = {0x08: ("B", "uint8"), 0x09: ("b", "int8"), 0x0B: ("h", "int16"), 0x0C: ("i", "int32")}
 FORMATS |= {0x0D: ("f", "float32"), 0x0E: ("d", "float64")}
-ROOT = Path(__file__).parent.parent
-MNIST = Path(os.environ.get("FUNCNET_MNIST_DIR", ROOT.parent / "shared" / "data" / "mnist"))
 
 
 def idx(array, code=0x08):
@@ -119,12 +116,11 @@ def test_refused_mnist(tmp_path):
         read_mnist(tmp_path)
 
 
-if MNIST.is_dir():  # where it is not, there is nothing to collect
-
-    def test_the_real_mnist():
-        sets = load("mnist", folder=MNIST)
-        assert {part: each.x.shape for part, each in sets.items()} == {"train": (60000, 784), "test": (10000, 784)}
-        assert sets["train"].class_names == tuple("0123456789")
-        assert np.bincount(sets["train"].y).tolist() == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
-        assert sets["test"].y[:5].tolist() == [7, 2, 1, 0, 4]
-        assert abs(float(sets["train"].x.mean(dtype=np.float64)) - 0.1306604762738429) < 1e-6
+@needs_mnist
+def test_the_real_mnist():
+    sets = load("mnist", folder=MNIST)
+    assert {part: each.x.shape for part, each in sets.items()} == {"train": (60000, 784), "test": (10000, 784)}
+    assert sets["train"].class_names == tuple("0123456789")
+    assert np.bincount(sets["train"].y).tolist() == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
+    assert sets["test"].y[:5].tolist() == [7, 2, 1, 0, 4]
+    assert abs(float(sets["train"].x.mean(dtype=np.float64)) - 0.1306604762738429) < 1e-6

@@ -37,8 +37,8 @@ def regression(seed=0, n=40):
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_every_optimizer_trains(name, standard_promotion):
     whole = OPTIMIZERS[name].learning_rate is None
-    optimizer = optimizer_by_name(name, 40)
-    assert optimizer is optimizer_by_name(name, 40)
+    optimizer = optimizer_by_name(name)
+    assert optimizer is optimizer_by_name(name)
     data = regression()
     _, history = fn.fit(jax.random.key(0), NET, optimizer, data, epochs=40, batch_size=None if whole else 10)
     assert history["train_loss"][-1] < 0.9 * history["train_loss"][0]
@@ -67,7 +67,7 @@ if X64:  # a gradient norm of 1e-6 needs float64
 
     def test_lbfgs_needs_no_more_evaluations_than_scipy(standard_promotion):
         """Within 20 %, counted to a gradient norm below 1e-6 from the same start, on each of three problems."""
-        optimizer = optimizer_by_name("lbfgs", 1)
+        optimizer = optimizer_by_name("lbfgs")
         for seed in range(3):
             x, y = regression(seed)
             params = fn.init(jax.random.key(seed), NET)
@@ -155,7 +155,7 @@ def test_searches_differentiate_the_closed_form(standard_promotion):
     net = fn.MLP((4, 6, 2), activation=wrong, loss=fn.half_squared_error)
     x, y = regression()
     for name in ("line_search", "exact_line_search", "lbfgs"):
-        state = run(prepare(jax.random.key(0), net, optimizer_by_name(name, 1), (x, y), batch_size=None), 1).state
+        state = run(prepare(jax.random.key(0), net, optimizer_by_name(name), (x, y), batch_size=None), 1).state
         found = optax.tree.get(state.opt_state, "grad")[0].w
         ours = fn.value_and_grad(net, state.params, x, y)[1][0].w
         autodiff = jax.grad(fn.loss, argnums=1)(net, state.params, x, y)[0].w
@@ -197,16 +197,16 @@ def one_update(optimizer):
 
 
 def test_settings(standard_promotion):
-    clipped = one_update(optimizer_by_name("sgd", 9, learning_rate=1.0, clip_norm=0.5))
+    clipped = one_update(optimizer_by_name("sgd", learning_rate=1.0, clip_norm=0.5))
     assert float(optax.tree.norm(clipped)) == pytest.approx(0.5)
-    decayed = one_update(optimizer_by_name("adamw", 9, learning_rate=0.1, weight_decay=0.5))
+    decayed = one_update(optimizer_by_name("adamw", learning_rate=0.1, weight_decay=0.5))
     np.testing.assert_allclose(decayed.b, -0.1, rtol=1e-4)
     np.testing.assert_allclose(decayed.w, -0.1 - 0.1 * 0.5 * 3, rtol=1e-4)
-    heavy = optimizer_by_name("momentum", 9, learning_rate=1.0, momentum=0.25)
+    heavy = optimizer_by_name("momentum", learning_rate=1.0, momentum=0.25)
     params = (fn.Layer(jnp.ones((1, 1)), jnp.ones(1)),)
     _, state = heavy.update(params, heavy.init(params), params)
     assert float(heavy.update(params, state, params)[0][0].b[0]) == -1.25
-    ahead = optimizer_by_name("nesterov", 9, learning_rate=1.0, momentum=0.25)
+    ahead = optimizer_by_name("nesterov", learning_rate=1.0, momentum=0.25)
     assert float(ahead.update(params, ahead.init(params), params)[0][0].b[0]) == -1.25
 
 
@@ -229,7 +229,9 @@ def test_settings(standard_promotion):
 def test_wrong_settings(arguments, message):
     name, *setting = arguments
     with pytest.raises(ValueError, match=message):
-        optimizer_by_name(name, 10, **({setting[0]: setting[1]} if setting else {}))
+        optimizer_by_name(name, steps=10, **({setting[0]: setting[1]} if setting else {}))
+    with pytest.raises(TypeError, match="steps must be a whole number; got None"):
+        optimizer_by_name("adam", schedule="cosine")
     with pytest.raises(ValueError, match="warmup must be 0 with one_cycle"):
         schedule_by_name("one_cycle", 0.1, 10, 3)
     with pytest.raises(TypeError, match="exact_line_search needs params"):

@@ -152,4 +152,4 @@ def test_refusals():
         with pytest.raises(ValueError, match=message.replace("(", r"\(")):
             fn.fit(key, NET, SGD, data, epochs=1, **arguments)
     with pytest.raises(ValueError, match="optimizer must be one of sgd, momentum"):
-        optimizer_by_name("sdg", 3)
+        optimizer_by_name("sdg")

@@ -179,9 +179,9 @@ def _optimizer(config: Config, n: int) -> optax.GradientTransformation:
         )
     return optimizer_by_name(
         optimization.optimizer,
-        steps * (training.epochs or 1),
         learning_rate=optimization.learning_rate,
         schedule=optimization.schedule,
+        steps=steps * (training.epochs or 1),
         warmup=round(optimization.warmup_epochs * steps),
         momentum=optimization.momentum,
         weight_decay=optimization.weight_decay,

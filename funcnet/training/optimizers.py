@@ -58,16 +58,19 @@ OPTIMIZERS = {
 FULL_BATCH = tuple(name for name, rule in OPTIMIZERS.items() if rule.learning_rate is None)
 
 
-def schedule_by_name(name: str, learning_rate: float, steps: int, warmup: int = 0) -> optax.Schedule | float:
+def schedule_by_name(
+    name: str, learning_rate: float, steps: int | None = None, warmup: int = 0
+) -> optax.Schedule | float:
     """The learning rate as a function of the number of steps taken.
 
     Args:
         name: "constant"; "cosine", down to 0; or "one_cycle", up from 1/25 in 30 % of the steps and down to 0.
         learning_rate: The largest one.
-        steps: The number of steps in all.
+        steps: The number of steps in all; a constant rate without warm-up needs none.
         warmup: The number of steps, of those, in which it first rises from 0 in a straight line.
 
     Raises:
+        TypeError: If steps is no whole number.
         ValueError: If there is no such schedule, the warm-up leaves no step, or one_cycle is to have another warm-up.
 
     References:
@@ -76,6 +79,9 @@ def schedule_by_name(name: str, learning_rate: float, steps: int, warmup: int = 
     """
     if name not in SCHEDULES:
         raise ValueError(f"schedule must be one of {', '.join(SCHEDULES)}; got {name!r}")
+    if name == "constant" and warmup == 0:
+        return learning_rate
+    steps = check_count("steps", steps)
     if not 0 <= warmup < steps:
         raise ValueError(f"warmup must be from 0 to less than the {steps} steps there are; got {warmup}")
     if name == "one_cycle":
@@ -94,10 +100,10 @@ def schedule_by_name(name: str, learning_rate: float, steps: int, warmup: int = 
 @cache
 def optimizer_by_name(
     name: str,
-    steps: int,
     *,
     learning_rate: float | None = None,
     schedule: str | None = None,
+    steps: int | None = None,
     warmup: int = 0,
     momentum: float | None = None,
     weight_decay: float | None = None,
@@ -107,9 +113,9 @@ def optimizer_by_name(
 
     Args:
         name: One of `OPTIMIZERS`. lbfgs and the line searches are for `batch_size=None`.
-        steps: The number of steps that the schedule is for.
         learning_rate: By default the optimizer's own in `OPTIMIZERS`.
         schedule: One of `SCHEDULES`, by default "constant".
+        steps: The number of steps in all, for the others and for a warm-up.
         warmup: Steps in which the learning rate first rises from 0.
         momentum: The share of the last step that is kept, for momentum and nesterov.
         weight_decay: The share of the weights, times the learning rate, that each step of adamw takes off.
@@ -135,7 +141,7 @@ def optimizer_by_name(
     if rule.learning_rate is None:
         return optax.with_extra_args_support(rule.build())
     rate = check_positive("learning_rate", rule.learning_rate if learning_rate is None else learning_rate)
-    rates = schedule_by_name(schedule or "constant", rate, check_count("steps", steps), warmup)
+    rates = schedule_by_name(schedule or "constant", rate, steps, warmup)
     optimizer = rule.build(rates, **settings)
     if clip_norm is not None:
         optimizer = optax.chain(optax.clip_by_global_norm(check_positive("clip_norm", clip_norm)), optimizer)
