@@ -19,7 +19,7 @@ import tyro
 from rich.console import Console
 
 import funcnet as fn
-from funcnet.runs import Config, Proof, Setup, measure, new_folder, prove, run_curves, set_up, write_run
+from funcnet.runs import Config, Model, Proof, Setup, measure, new_folder, prove, run_curves, set_up, write_run
 from funcnet.runs.display import progress, proof_table, result_table
 from funcnet.runs.pictures import SUFFIXES, write_figure
 from funcnet.training import Result
@@ -36,7 +36,7 @@ class Trained(NamedTuple):
     """What training gave, and how good it is."""
 
     result: Result
-    model: Any
+    model: Model
     summary: dict[str, Any]
 
 
@@ -66,10 +66,10 @@ def train(setup: Setup, prepared: Prepared, console: Console, start: float) -> T
     """Train with progress, and measure the model on each part."""
     training = setup.config.training
     began = time.perf_counter()
-    with progress(console, training.epochs or 1, setup.task) as show:
+    with progress(console, setup.epochs, setup.task) as show:
         result = fn.training.run(
             prepared,
-            training.epochs or 1,
+            setup.epochs,
             patience=training.patience,
             tolerance=training.tolerance,
             on_epoch=lambda number, metrics: show(number, setup.in_units(metrics)),
@@ -82,7 +82,7 @@ def train(setup: Setup, prepared: Prepared, console: Console, start: float) -> T
         "examples": {part: len(dataset.x) for part, dataset in setup.parts.items()},
         **{part: measure(model, dataset) for part, dataset in setup.parts.items()},
         "epochs": len(result.history["seconds"]),
-        "epochs_wanted": training.epochs,
+        "epochs_wanted": setup.epochs,
         "stopped": result.stopped,
         "kept_epoch": result.epoch,
         "failure": str(result.failure) if result.failure else None,

@@ -1,6 +1,7 @@
 """Strict flags for every test. x64 is on; FUNCNET_TEST_X64=0 runs the same tests without it."""
 
 import os
+from pathlib import Path
 
 import jax
 import pytest
@@ -9,6 +10,11 @@ jax.config.update("jax_enable_x64", os.environ.get("FUNCNET_TEST_X64", "1") != "
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_platforms", os.environ.get("JAX_PLATFORMS", "cpu"))
+
+# Most of the time goes into compiling: what one process has compiled serves the others, and the next run.
+jax.config.update("jax_compilation_cache_dir", str(Path(__file__).parent.parent / ".pytest_cache" / "compiled"))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
 @pytest.fixture

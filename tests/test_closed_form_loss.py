@@ -1,11 +1,8 @@
 """`closed_form_loss`: JAX runs our rule, in every mode, nested and transformed."""
 
-import itertools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 from cases import DTYPES, LOSSES, WIDE, assert_close, case, name_of, signed_weights
 
@@ -100,25 +97,3 @@ def test_integer_labels_and_keys_pass_through():
     for weights in (jnp.arange(9), jnp.arange(9) > 3):
         got = jax.grad(fn.closed_form_loss, argnums=1)(net, params, x, y, weights=weights)
         assert_close(got, fn.value_and_grad(net, params, x, y, weights=weights)[1])
-
-
-def test_line_search_of_optax(standard_promotion):
-    """Optax's search calls `jax.value_and_grad` itself; the loss falls at every step."""
-    net, params, x, y = case(fn.tanh, fn.half_squared_error, l2=0.01)
-    optimizer = optax.lbfgs()
-    state = optimizer.init(params)
-
-    def value_fn(p):
-        return fn.closed_form_loss(net, p, x, y)
-
-    @jax.jit
-    def update(params, state):
-        value, grads = optax.value_and_grad_from_state(value_fn)(params, state=state)
-        updates, state = optimizer.update(grads, state, params, value=value, grad=grads, value_fn=value_fn)
-        return optax.apply_updates(params, updates), state, value
-
-    values = []
-    for _ in range(8):
-        params, state, value = update(params, state)
-        values.append(float(value))
-    assert all(after < before for before, after in itertools.pairwise(values))

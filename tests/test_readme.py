@@ -3,22 +3,18 @@
 import re
 from pathlib import Path
 
-import pytest
-
 README = (Path(__file__).parent.parent / "README.md").read_text()
 BLOCKS = re.findall(r"^```python\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
 
 
-@pytest.mark.parametrize("number", range(len(BLOCKS)))
-def test_code_blocks_run(number, capsys, standard_promotion):
+def test_code_blocks_run(capsys, standard_promotion):
     """In order and in one namespace, as a reader would; what a comment `# → …` promises is what is printed."""
     namespace = {}
-    for block in BLOCKS[: number + 1]:
-        capsys.readouterr()
+    for number, block in enumerate(BLOCKS):
         exec(compile(block, f"README block {number}", "exec"), namespace)
-    printed = capsys.readouterr().out
-    for promise in re.findall(r"# → (.*)", BLOCKS[number]):
-        assert promise in printed
+        printed = capsys.readouterr().out
+        for promise in re.findall(r"# → (.*)", block):
+            assert promise in printed
 
 
 def test_there_are_blocks_and_the_two_commands():

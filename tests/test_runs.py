@@ -78,6 +78,12 @@ def test_labels_become_unit_vectors_for_a_loss_on_numbers():
     assert setup.targets is None
 
 
+def test_counts_are_numbers_for_poisson():
+    setup = set_up(Config(DataOptions("linnerud"), NetworkOptions(loss="poisson")))
+    assert (setup.task, setup.targets) == ("regression", None)
+    assert set_up(Config(DataOptions("digits"), NetworkOptions(loss="poisson"))).net.widths == (64, 64, 1)
+
+
 def trained(config):
     """A run without proof and progress."""
     setup = set_up(config)
@@ -92,7 +98,7 @@ def trained(config):
         params=fn.init(jax.random.key(1), setup.net, dtype="float32"),
         task=setup.task,
     )
-    result = fn.training.run(prepared, setup.config.training.epochs or 1, patience=config.training.patience)
+    result = fn.training.run(prepared, setup.epochs, patience=config.training.patience)
     return setup, result, setup.model(result.state.params)
 
 

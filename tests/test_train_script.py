@@ -228,7 +228,7 @@ def test_digits_reach_98_percent_as_the_mean_of_five_seeds(train, standard_promo
     shares = []
     for seed in range(5):
         setup = set_up(Config(training=TrainingOptions(seed=seed)))
-        result = fn.training.run(train.compile_and_prove(setup)[0], setup.config.training.epochs)
+        result = fn.training.run(train.compile_and_prove(setup)[0], setup.epochs)
         shares.append(accuracy_on_the_test_part(setup, result))
     assert sum(shares) / 5 >= 0.98, shares
 

@@ -38,6 +38,7 @@ class Setup(NamedTuple):
         config: The options, with a value in the place of every default that depends on others.
         net: The network.
         optimizer: The optimizer with its schedule.
+        epochs: How often every example is to be seen.
         task: What predictions are measured by.
         parts: The training part and, where there are such, the validation and test parts, as read.
         features: How features are scaled, fitted on the training part.
@@ -47,6 +48,7 @@ class Setup(NamedTuple):
     config: Config
     net: MLP
     optimizer: optax.GradientTransformation
+    epochs: int
     task: Task
     parts: dict[str, Dataset]
     features: Standardisation | None
@@ -87,7 +89,7 @@ def set_up(config: Config) -> Setup:
     parts = _parts(config)
     train = parts["train"]
     config = _resolved(config, train)
-    network = config.network
+    network, epochs = config.network, int(config.training.epochs or 0)
     loss = losses.by_name(str(network.loss))
     _check_loss(loss, train)
     net = MLP(
@@ -103,7 +105,8 @@ def set_up(config: Config) -> Setup:
     return Setup(
         config,
         net,
-        _optimizer(config, len(train.x)),
+        _optimizer(config, epochs, len(train.x)),
+        epochs,
         "classification" if train.class_names else task_of(net),
         parts,
         fit_standardisation(train.x) if config.source.standardise else None,
@@ -114,7 +117,8 @@ def set_up(config: Config) -> Setup:
 def _parts(config: Config) -> dict[str, Dataset]:
     source = config.source
     reading = {"target": source.target, "header": source.header}
-    sets = load(source.data, folder=source.data_dir, task=source.task, **reading)
+    counts = source.task == "auto" and config.network.loss == "poisson"  # whole numbers, yet no classes
+    sets = load(source.data, folder=source.data_dir, task="regression" if counts else source.task, **reading)
     for part, path in (("validation", source.validation_data), ("test", source.test_data)):
         if path is not None:
             if part in sets:
@@ -170,18 +174,18 @@ def _default(value: Any, default: Any) -> Any:
     return default if value is None else value
 
 
-def _optimizer(config: Config, n: int) -> optax.GradientTransformation:
+def _optimizer(config: Config, epochs: int, n: int) -> optax.GradientTransformation:
     optimization, training = config.optimization, config.training
     steps = 1 if training.batch_size is None else -(-n // training.batch_size)
-    if not 0 <= optimization.warmup_epochs < (training.epochs or 1):
+    if not 0 <= optimization.warmup_epochs < epochs:
         raise ValueError(
-            f"warmup_epochs must be from 0 to less than the {training.epochs} epochs; got {optimization.warmup_epochs}"
+            f"warmup_epochs must be from 0 to less than the {epochs} epochs; got {optimization.warmup_epochs}"
         )
     return optimizer_by_name(
         optimization.optimizer,
         learning_rate=optimization.learning_rate,
         schedule=optimization.schedule,
-        steps=steps * (training.epochs or 1),
+        steps=steps * epochs,
         warmup=round(optimization.warmup_epochs * steps),
         momentum=optimization.momentum,
         weight_decay=optimization.weight_decay,
