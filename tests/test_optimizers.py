@@ -81,6 +81,7 @@ if X64:  # a gradient norm of 1e-6 needs float64
             assert count <= 1.2 * scipy_evaluations(params, x, y)
 
 
+@pytest.mark.quick
 def test_exact_line_search_ends_where_the_slope_is_zero():
     """|dφ/dα| is at most 1e-6 of its start, by the oracle; in float32 rounding is in the way of that."""
     net, params, x, y = case(fn.tanh, fn.half_squared_error, WIDE, l2=1e-2)
@@ -171,6 +172,7 @@ def test_an_objective_is_the_loss_of_its_batch():
     np.testing.assert_allclose(objective.value_and_grad(params)[1][0].w, grads[0].w, rtol=1e-5)
 
 
+@pytest.mark.quick
 def test_schedules(standard_promotion):
     constant = schedule_by_name("constant", 0.3, 10)
     assert constant == 0.3
@@ -196,6 +198,7 @@ def one_update(optimizer):
     return optimizer.update(grads, optimizer.init(params), params)[0][0]
 
 
+@pytest.mark.quick
 def test_settings(standard_promotion):
     clipped = one_update(optimizer_by_name("sgd", learning_rate=1.0, clip_norm=0.5))
     assert float(optax.tree.norm(clipped)) == pytest.approx(0.5)

@@ -45,6 +45,7 @@ def kept(tmp_path_factory):
     return path
 
 
+@pytest.mark.quick
 def test_classes_and_probabilities(script, kept, capsys):
     assert script.main([str(kept / "animals")]) == 0
     captured = capsys.readouterr()

@@ -109,6 +109,7 @@ def numbers():
     jax.config.update("jax_numpy_dtype_promotion", "strict")
 
 
+@pytest.mark.quick
 def test_a_kept_run_predicts_the_same_bits(numbers, tmp_path):
     setup, result, model = numbers
     with new_folder(tmp_path / "deep" / "run") as folder:
@@ -135,6 +136,7 @@ def run_files(folder):
     return sorted(folder.iterdir())
 
 
+@pytest.mark.quick
 def test_predictions_are_in_the_units_of_the_data(numbers):
     """Against NumPy: standardised features in, numbers times their deviation plus their mean out."""
     setup, _, model = numbers

@@ -44,6 +44,7 @@ def test_patience_without_validation_data_looks_at_the_training_loss():
     assert (result.stopped, result.epoch, len(result.history["train_loss"])) == ("patience", 0, 4)
 
 
+@pytest.mark.quick
 def test_tolerance_ends_a_run_on_all_examples():
     prepared = prepare(jax.random.key(0), NET, SGD, noise(), batch_size=None)
     norms = run(prepared, 30).history["gradient_norm"]
@@ -120,6 +121,7 @@ def test_a_loss_that_overflows_on_finite_outputs():
     assert_close(state.params, fn.init(jax.random.key(3), net))
 
 
+@pytest.mark.quick
 def test_the_best_epoch_before_the_failure_is_kept():
     optimizer = poisoned(0, 3 * 60)
     prepared = prepare(jax.random.key(0), NET, optimizer, noise(), batch_size=8, validation=noise(seed=1))

@@ -40,6 +40,7 @@ def test_run(train, standard_promotion, tmp_path, capsys):
     assert list(tmp_path.iterdir()) == [picture]
 
 
+@pytest.mark.quick
 def test_a_run_is_kept_and_not_lost(train, standard_promotion, tmp_path, capsys):
     """A second run into the same folder is refused, a failing one with --overwrite leaves the first."""
     folder = tmp_path / "run"

@@ -50,9 +50,9 @@ def network_of(description: Mapping[str, Any]) -> MLP:
             f"the description of a network must have the fields {', '.join(FIELDS)}; "
             f"missing: {', '.join(missing) or 'none'}; unknown: {', '.join(unknown) or 'none'}"
         )
-    hidden = description["activation"]
+    widths, hidden = description["widths"], description["activation"]
     return MLP(
-        description["widths"],
+        tuple(widths) if isinstance(widths, list) else widths,
         activation=(
             tuple(activations.by_name(name) for name in hidden)
             if isinstance(hidden, list)

@@ -13,7 +13,7 @@ from funcnet.gradients import apply
 from funcnet.interchange import load, save
 from funcnet.network import MLP
 from funcnet.training.epoch import EVALUATION_ROWS
-from funcnet.types import Params
+from funcnet.types import Features, Params
 
 
 class Model(NamedTuple):
@@ -93,7 +93,7 @@ def _outputs(model: Model, rows: Float[np.ndarray, "n d"]) -> Float[np.ndarray, 
 
 
 @jax.jit
-def _apply(net: MLP, params: Params, x: Float[np.ndarray, "n d"]) -> Float[jax.Array, "n k"]:
+def _apply(net: MLP, params: Params, x: Features) -> Float[jax.Array, "n k"]:
     return net.loss.inverse_link(apply(net, params, x))
 
 

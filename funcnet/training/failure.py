@@ -65,7 +65,7 @@ def _finite_layers(
 
 @partial(jax.jit, static_argnames=("optimizer", "batch_size"))
 def _replay(
-    net: MLP, optimizer: optax.GradientTransformation, batch_size: int, state: State, data: Examples, last: int
+    net: MLP, optimizer: optax.GradientTransformation, batch_size: int, state: State, data: Examples, last: Array | int
 ) -> tuple[Int[Array, ""], Bool[Array, " flags"]]:
     """The steps of an epoch again, up to the first that meets something not finite or to step `last`."""
     key, steps = plan(state.key, data.x.shape[0], batch_size)
