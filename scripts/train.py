@@ -20,6 +20,7 @@ from rich.console import Console
 
 import funcnet as fn
 from funcnet.runs import Config, Model, Proof, Setup, measure, new_folder, prove, run_curves, set_up, write_run
+from funcnet.runs.command_line import Output, parse, run_script
 from funcnet.runs.display import progress, proof_table, result_table
 from funcnet.runs.pictures import SUFFIXES, write_figure
 from funcnet.training import Result
@@ -30,6 +31,10 @@ PROOF_ROWS = 128
 
 class WrongGradientError(Exception):
     """The proof failed."""
+
+
+class NothingLearnedError(Exception):
+    """The first epoch already met a loss that is not finite."""
 
 
 class Trained(NamedTuple):
@@ -74,6 +79,8 @@ def train(setup: Setup, prepared: Prepared, console: Console, start: float) -> T
             tolerance=training.tolerance,
             on_epoch=lambda number, metrics: show(number, setup.in_units(metrics)),
         )
+    if result.failure is not None and result.epoch == 0:
+        raise NothingLearnedError(f"{result.failure.place}; nothing was learned, nothing is kept")
     result = result._replace(history=setup.in_units(result.history))
     trained_in = time.perf_counter() - began
     model = setup.model(result.state.params)
@@ -132,7 +139,7 @@ def run(config: Config, console: Console) -> int:
         else:
             write_figure(run_curves(setup, result), config.output.plot or Path("training.png"))
     kept = f"Run: {config.output.run_dir}" if folder else f"Curves: {config.output.plot or 'training.png'}"
-    console.print(kept, soft_wrap=True)
+    console.print(kept, soft_wrap=True, markup=False, highlight=False)
     if result.failure is not None:
         print(f"train.py: {result.failure}", file=sys.stderr)
     return 0 if result.failure is None else 1
@@ -144,11 +151,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         0; 1 for a wrong gradient or a loss that is not finite, 2 for a wrong option or file, 130 for Ctrl-C.
     """
-    config = tyro.cli(tyro.conf.OmitArgPrefixes[Config], args=argv, description=__doc__)
+    config = parse(tyro.conf.OmitArgPrefixes[Config], argv, __doc__, "train.py")
     try:
-        return run(config, Console())
+        return run(config, Output())
     except WrongGradientError as error:
         print(error)
+        return 1
+    except NothingLearnedError as error:
+        print(f"train.py: {error}", file=sys.stderr)
         return 1
     except (TypeError, ValueError, OSError, ModuleNotFoundError) as error:
         print(f"train.py: {error}", file=sys.stderr)
@@ -159,4 +169,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_script(main)

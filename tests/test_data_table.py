@@ -107,7 +107,11 @@ REFUSED = {
     "NA": ("a,b\n1,2\nn/A,2\n", {}, r"table.csv, row 3, column 'a': a value is missing \(n/A\)"),
     "missing label": ("a,b\n1,x\n1, ?\n", {}, r"table.csv, row 3, column 'b': a value is missing \(\?\)"),
     "no header": ("1,2\n3,\n", {}, "table.csv, row 2, column 2: a value is missing$"),
-    "text": ("a,b,c\n1,red,x\n", {}, "row 2, column 'b': expected a number that float32 can hold; got 'red'"),
+    "text": (
+        "a,b,c\n1,red,x\n",
+        {},
+        "row 2, column 'b': expected a number that float32 can hold; got 'red'; if it is what",
+    ),
     "underscore": ("a,b\n1_000,x\n", {}, "row 2, column 'a': expected a number that float32 can hold; got '1_000'"),
     "infinite": ("a,b\n-inf,x\n", {}, "row 2, column 'a': expected a number that float32 can hold; got '-inf'"),
     "too large": ("a,b\n1e39,x\n", {}, "row 2, column 'a': expected a number that float32 can hold; got '1e39'"),
@@ -143,6 +147,16 @@ def test_refused_files(tmp_path, write):
 
 
 @pytest.mark.bad_input
+@pytest.mark.parametrize("header", ["0,1,2,3", "1,2,3,4", "0,1,2,label"])
+def test_a_header_that_counts_the_columns(write, header):
+    """As pandas writes it where columns have no names."""
+    table = read_csv(write(f"{header}\n0.5,1.5,2.5,3\n4,5,6,7\n"))
+    assert table.x.tolist() == [[0.5, 1.5, 2.5], [4, 5, 6]]
+    assert read_csv(write("1,2\n3,4\n")).x.tolist() == [[1], [3]]
+    assert len(read_csv(write("1,2,4\n3,4,5\n")).x) == 2
+    assert len(read_csv(write(f"{header}\n0.5,1.5,2.5,3\n"), header="no" if "l" not in header else "auto").x) in (1, 2)
+
+
 def test_a_refused_header(write):
     with pytest.raises(ValueError, match=r"header must be auto, yes or no; got 'maybe'"):
         read_csv(write(FLOWERS), header="maybe")
@@ -187,7 +201,7 @@ def test_further_examples_that_do_not_fit(write, flowers, nameless, tmp_path):
     with pytest.raises(ValueError, match=r"table.csv: features are missing: length; there are: width, kind"):
         load_as(write("width,kind\n1,rose\n"), flowers)
     with pytest.raises(ValueError, match=r"table.csv: 4 columns; expected 2 features, alone or with a target"):
-        load_as(write("1,2,3,rose\n"), flowers)
+        load_as(write("5,2,3,rose\n"), flowers)
     with pytest.raises(ValueError, match=r"table.csv has no targets; expected them beside its features"):
         load_as(write("width,length\n1,2\n"), flowers)
     with pytest.raises(ValueError, match=r"table.csv: label 'bird' in row 2 is not among .* part: lily, rose"):

@@ -148,6 +148,14 @@ def test_exact_line_search_at_kinks_slopes_without_end_and_minima():
     assert wall == pytest.approx(1.9, rel=1e-5)
 
 
+def test_a_line_search_is_compiled_once(standard_promotion):
+    """Optax's first states hold weakly typed numbers, its later ones do not: two programs, were they left so."""
+    net = fn.MLP((4, 5, 2), activation=fn.tanh, loss=fn.half_squared_error)
+    before = epoch._cache_size()
+    fn.fit(jax.random.key(0), net, optimizer_by_name("line_search"), regression(), epochs=3, batch_size=None)
+    assert epoch._cache_size() == before + 1
+
+
 def test_searches_differentiate_the_closed_form(standard_promotion):
     """With a slope that is wrong by a tenth, the gradient that a search leaves is the wrong one, not autodiff's."""
     wrong = fn.Activation(
@@ -233,7 +241,7 @@ def test_wrong_settings(arguments, message):
     name, *setting = arguments
     with pytest.raises(ValueError, match=message):
         optimizer_by_name(name, steps=10, **({setting[0]: setting[1]} if setting else {}))
-    with pytest.raises(TypeError, match="steps must be a whole number; got None"):
+    with pytest.raises(ValueError, match="steps, the number of steps in all, is needed for the schedule cosine"):
         optimizer_by_name("adam", schedule="cosine")
     with pytest.raises(ValueError, match="warmup must be 0 with one_cycle"):
         schedule_by_name("one_cycle", 0.1, 10, 3)

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import shutil
 
 import numpy as np
@@ -58,7 +59,7 @@ def test_classes_and_probabilities(script, kept, capsys):
     np.testing.assert_allclose(values.sum(axis=1), 1, rtol=1e-5)
     assert [row[0] for row in rows] == [data.class_names[label] for label in labels]
     right = int(np.sum(labels == data.y))
-    assert f"accuracy {100 * right / 60:.2f} % ({right} of 60)" in captured.err
+    assert f"accuracy {right / 60:.2%} ({right} of 60); those it was trained on are among them" in captured.err
 
 
 def test_numbers_in_a_file(script, kept, tmp_path, capsys):
@@ -66,9 +67,11 @@ def test_numbers_in_a_file(script, kept, tmp_path, capsys):
     assert script.main([str(kept / "diabetes"), "diabetes", "--out", str(out)]) == 0
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert "mean absolute error" in captured.err
+    assert re.fullmatch(
+        r"R² .*, mean absolute error .* on 442 examples; those it was trained on are .*\n", captured.err
+    )
     header, rows = table(out.read_text())
-    assert header == ["prediction_progression"]
+    assert header == ["prediction"]
     expected = predict(read_run(kept / "diabetes").model, load("diabetes")["train"].x).values
     np.testing.assert_array_equal(np.array(rows, np.float32), expected)
     assert script.main([str(kept / "diabetes"), "--out", str(out)]) == 2
@@ -142,7 +145,7 @@ def test_runs_that_are_not_whole(script, kept, tmp_path, capsys, name, message):
         (["animals", "no.csv"], "no such file: no.csv"),
         (["nothing"], "no such run folder: nothing"),
         (["animals", "--part", "test"], "has no test part; it has: train"),
-        (["animals", "--out", "no/such/folder/out.csv"], "No such file or directory"),
+        (["animals", "--out", "no/such/folder/out.csv"], "no/such/folder/out.csv cannot be written: No such file"),
     ],
 )
 def test_data_that_do_not_fit(script, kept, capsys, monkeypatch, arguments, message):

@@ -44,7 +44,7 @@ def test_defaults_depend_on_the_data_and_the_optimizer():
     assert (digits["hidden"], digits["dropout"], digits["loss"], digits["epochs"]) == (
         (512,),
         0.5,
-        "label_smoothed",
+        "label_smoothed(0.1)",
         60,
     )
     assert (digits["standardise"], digits["learning_rate"], digits["schedule"]) == (False, 2e-3, "cosine")
@@ -113,12 +113,13 @@ def numbers():
 def test_a_kept_run_predicts_the_same_bits(numbers, tmp_path):
     setup, result, model = numbers
     with new_folder(tmp_path / "deep" / "run") as folder:
-        write_run(folder, setup, result, model, {"epochs": 3, "loss": float("nan")})
+        write_run(folder, setup, result, model, {"epochs": 3, "test": {"r2": float("nan")}})
     run = read_run(tmp_path / "deep" / "run")
     x = setup.parts["test"].x
     np.testing.assert_array_equal(runs.predict(run.model, x).values, runs.predict(model, x).values)
     assert run.model.schema == model.schema
     assert run.model.net == model.net
+    assert run.trained_on == 13
     assert run.config == json.loads(json.dumps(setup.config.flat()))
     names = {"config.json", "metrics.csv", "summary.json", "model.safetensors", "curves.png", "predictions.png"}
     assert {file.name for file in run_files(tmp_path / "deep" / "run")} == names
@@ -129,7 +130,7 @@ def test_a_kept_run_predicts_the_same_bits(numbers, tmp_path):
     for name, values in result.history.items():
         np.testing.assert_array_equal([float(row[name]) for row in rows], values)
     summary = json.loads((tmp_path / "deep" / "run" / "summary.json").read_text())
-    assert summary == {"epochs": 3, "loss": None}
+    assert summary == {"epochs": 3, "test": {"r2": None}}
 
 
 def run_files(folder):

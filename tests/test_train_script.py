@@ -4,6 +4,8 @@ import csv
 import json
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
@@ -15,6 +17,7 @@ import funcnet as fn
 from funcnet.runs import Config, prove, set_up
 from funcnet.runs.config import TrainingOptions
 
+SCRIPTS = Path(__file__).parent.parent / "scripts"
 FAST = ["--epochs", "3", "--hidden", "16", "--batch-size", "64"]
 
 
@@ -79,15 +82,22 @@ def test_line_search_and_a_loss_on_numbers_for_labels(train, standard_promotion,
 
 
 def test_a_loss_that_is_not_finite_is_told_and_the_best_kept(train, standard_promotion, tmp_path, capsys):
-    options = ["--data", "diabetes", *FAST, "--optimizer", "sgd", "--learning-rate", "1e30"]
-    assert train.main([*options, "--run-dir", str(tmp_path / "run")]) == 1
+    """The learning rate rises until the loss is lost: what was good before is kept; where nothing was, nothing is."""
+    options = ["--data", "diabetes", *FAST, "--optimizer", "sgd", "--run-dir", str(tmp_path / "run"), "--schedule"]
+    assert train.main([*options, "constant", "--learning-rate", "2", "--warmup-epochs", "2.9"]) == 1
     captured = capsys.readouterr()
-    assert "the loss is not finite at epoch 1, step 2, first in" in captured.err
-    assert "the parameters before training are kept" in captured.err
+    assert re.search(
+        r"the loss is not finite at epoch \d, step \d, first in .*, the parameters after epoch", captured.err
+    )
     assert len(captured.err.splitlines()) == 1
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["failure"] in captured.err
-    assert summary["kept_epoch"] == 0
+    assert summary["kept_epoch"] >= 1
+    before = listing(tmp_path)
+    assert train.main([*options, "constant", "--learning-rate", "1e30", "--overwrite"]) == 1
+    message = r"the loss is not finite at epoch 1, step 2, first in .*; nothing was learned, nothing is kept"
+    assert re.search(message, capsys.readouterr().err)
+    assert listing(tmp_path) == before
 
 
 WRONG = [
@@ -113,6 +123,11 @@ WRONG = [
     (["--warmup-epochs", "60"], "warmup_epochs must be from 0 to less than the 60 epochs; got 60.0"),
     (["--patience", "0"], "patience must be at least 1; got 0"),
     (["--data", "diabetes", "--loss", "softmax_cross_entropy"], "loss must be one for numbers"),
+    (["--learning-rate", "1e39"], "learning_rate must be a positive finite number; got 1e+39"),
+    (
+        ["--data", "good.csv", "--test-data", "good.csv", "--test-share", "0.5"],
+        "test_share is not for data with a test",
+    ),
     (["--validation-share", "1"], "validation and test must be shares from 0, of sum below 1"),
     (["--data", "digit"], "data must be"),
     (["--data", "mnist"], "mnist"),
@@ -183,10 +198,25 @@ def test_mistakes_have_a_one_line_answer(train, arguments, message, folder, caps
     assert listing(folder) == before
 
 
-def test_unknown_options_and_help(train, capsys):
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--hiden", "3"], "Unrecognized options: --hiden"),
+        (["--optimizer", "sdg"], "invalid choice 'sdg' for argument '--optimizer'. Expected one of ('sgd', 'momentum'"),
+        (["--epochs"], "Missing value for argument '--epochs'"),
+        (["--epochs", "many"], "Error parsing --epochs"),
+    ],
+)
+def test_options_that_cannot_be_parsed(train, capsys, arguments, message):
     with pytest.raises(SystemExit) as stop:
-        train.main(["--hiden", "3"])
+        train.main(arguments)
     assert stop.value.code == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith(f"train.py: {message}")
+    assert len(captured.err.splitlines()) == 1
+
+
+def test_help(train, capsys):
     with pytest.raises(SystemExit) as stop:
         train.main(["--help"])
     assert stop.value.code == 0
@@ -203,6 +233,19 @@ def test_a_wrong_gradient_is_not_trained_on(train, standard_promotion, tmp_path,
     assert train.main([*FAST, "--activation", "wrong", "--run-dir", str(tmp_path / "run")]) == 1
     assert "The gradient is wrong; nothing is trained." in capsys.readouterr().out
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_reader_that_leaves_does_not_cost_the_run(tmp_path):
+    """As in `train.py … | head -1`."""
+    command = f"{sys.executable} {SCRIPTS / 'train.py'} --data iris {' '.join(FAST)} --run-dir {tmp_path / 'run'}"
+    done = subprocess.run(f"{command} | head -1", shell=True, capture_output=True, text=True, check=True)
+    assert len(done.stdout.splitlines()) == 1
+    assert done.stderr == ""
+    assert (tmp_path / "run" / "model.safetensors").exists()
+    command = f"{sys.executable} {SCRIPTS / 'predict.py'} {tmp_path / 'run'} digits"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("predict.py: ")
 
 
 def test_an_interruption_leaves_nothing_behind(train, tmp_path, capsys, monkeypatch):

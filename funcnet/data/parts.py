@@ -126,5 +126,7 @@ def _too_few(y: np.ndarray, label: int, validation: float, test: float, class_na
     name = class_names[label] if class_names else str(label)
     parts = _n_parts(validation, test)
     needed = f"{parts} parts need at least {max(parts, count + 1)} of each class"
-    hint = "if these are numbers to predict, ask for the task regression (--task regression)"
+    hint = "a share of 0 does without a part"
+    if not class_names or all(name.lstrip("-").isdecimal() for name in class_names):
+        hint += "; numbers to predict are asked for by the task regression"
     return f"class {name!r} has {count} {'row' if count == 1 else 'rows'}; {needed} ({hint})"

@@ -37,8 +37,8 @@ def read_csv(
     Args:
         path: The file, in UTF-8.
         target: The target column, by name or by number from 1; by default the last.
-        header: Whether the first row names the columns. By "auto" it does if none of its cells is a number, or its
-            target is none and that of the second row is.
+        header: Whether the first row names the columns. By "auto" it does if none of its cells is a number, its numbers
+            count the columns, or its target is no number and that of the second row is.
         like: What the table is to fit, if it is no table to learn from: its features are then chosen and ordered as
             `like` has them, and the target may be missing, as a column or in a row.
 
@@ -73,7 +73,7 @@ def _read(
         width = len(first[0].cells)
         features, place = choose(names, width, target) if like is None else choose_as(names, width, target, like)
     body = chain(first[1:] if named else first, rows)
-    return _table(path, body, names, features, place, learning=like is None)
+    return _table(path, body, names, features, place, learning=like is None, guessed=target is None and like is None)
 
 
 def _rows(path: str | Path, text: io.TextIOWrapper) -> Iterator[_Row]:
@@ -100,11 +100,17 @@ def _is_header(first: list[_Row], target: str | int | None, like: Schema | None)
     if like is not None and like.feature_names and set(like.feature_names) <= set(cells):
         return True
     numbers = [_is_number(cell) for cell in cells]
-    if not any(numbers):
+    if not any(numbers) or _counts(cells):
         return True
     place = None if target is None else find(target, cells, len(cells))
     place = len(cells) - 1 if place is None else place
     return not numbers[place] and len(first) > 1 and _is_number(first[1].cells[place])
+
+
+def _counts(cells: tuple[str, ...]) -> bool:
+    """Whether cells number the columns, from 0 or 1, as writers of tables do where columns have no names."""
+    places = [(cell, place) for place, cell in enumerate(cells) if _is_number(cell)]
+    return len(places) > 2 and any(all(cell == str(place + start) for cell, place in places) for start in (0, 1))
 
 
 def _is_number(cell: str) -> bool:
@@ -118,6 +124,7 @@ def _table(
     features: list[int],
     place: int | None,
     learning: bool,
+    guessed: bool,
 ) -> Table:
     pick = _picker(features)
     x, y, lines = [], [], []
@@ -126,7 +133,8 @@ def _table(
         numbers = _numbers(chosen)
         if numbers is None:
             i = next(i for i, cell in enumerate(chosen) if _complaint(cell))
-            raise ValueError(f"{_place(path, line, names, features[i])}: {_complaint(chosen[i])}")
+            hint = "; if it is what to predict, name it as the target" if guessed and _is_text(chosen[i]) else ""
+            raise ValueError(f"{_place(path, line, names, features[i])}: {_complaint(chosen[i])}{hint}")
         if place is not None:
             y.append(cells[place].strip())
             if learning and y[-1].lower() in MISSING:
@@ -166,6 +174,10 @@ def _complaint(cell: str) -> str:
     if _numbers([cell]) is not None:
         return ""
     return f"expected a number that float32 can hold; got {cell!r}"
+
+
+def _is_text(cell: str) -> bool:
+    return any(character.isalpha() for character in cell) and cell.strip().lower() not in MISSING
 
 
 def _place(path: str | Path, line: int, names: tuple[str, ...], column: int) -> str:

@@ -1,4 +1,8 @@
-"""Networks and their parameters in files."""
+"""Networks and their parameters in files.
+
+`save(path, net, params)` and `load(path)` write and read safetensors files; `describe(net)` and `network_of(…)` turn a
+network into plain values and back.
+"""
 
 from funcnet.interchange.description import describe as describe
 from funcnet.interchange.description import network_of as network_of

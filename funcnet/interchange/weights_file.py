@@ -4,7 +4,7 @@ import json
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -119,8 +119,12 @@ def write_whole(path: Path, content: bytes) -> None:
     Raises:
         OSError: If it cannot be written.
     """
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-        unfinished: Any = Path(file.name)
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        raise type(error)(f"{path} cannot be written: {error.strerror}") from None
+    with open(handle, "wb") as file:
+        unfinished = Path(name)
         try:
             file.write(content)
             file.close()

@@ -1,4 +1,9 @@
-"""A training run, from options to a folder. Needs the packages of the extra `train`."""
+"""A training run, from options to a folder. Needs the packages of the extra `train`.
+
+`set_up(Config(…))` gives network, optimizer and data; `prove` compares the gradient with the oracle; `write_run` keeps
+what `funcnet.training.run` left, in a folder from `new_folder`. `read_run(folder).model` is what was trained, with
+scales and names; `predict(model, x)` and `measure(model, dataset)` take data as they are read.
+"""
 
 from funcnet.runs.config import Config as Config
 from funcnet.runs.folder import new_folder as new_folder

@@ -26,7 +26,7 @@ class DataOptions:
     """Which data, and how it is cut into parts."""
 
     data: str = "digits"
-    """digits, iris, wine, breast_cancer, diabetes, linnerud, mnist, openml:NAME, or a .csv, .tsv or .npz file."""
+    """digits, iris, wine, breast_cancer, diabetes, linnerud, mnist, openml:NAME, or a .csv, .tsv, .txt or .npz file."""
     data_dir: OpenPath = None
     """The folder of MNIST's own files (train-images-idx3-ubyte, …, plain or .gz), for mnist."""
     target: OpenText = None
@@ -39,10 +39,10 @@ class DataOptions:
     """A file with your own validation part."""
     test_data: OpenPath = None
     """A file with your own test part."""
-    validation_share: float = 0.15
-    """The share to cut off for validation where there is no such part; 0 for none."""
-    test_share: float = 0.2
-    """The share to cut off for the test where there is no such part; 0 for none."""
+    validation_share: OpenFloat = None
+    """The share to cut off for validation where there is no such part; 0 for none. By default 0.15."""
+    test_share: OpenFloat = None
+    """The share to cut off for the test where there is no such part; 0 for none. By default 0.2."""
     standardise: OpenBool = None
     """Bring features to mean 0 and deviation 1, fitted on the training part. By default all but pixels."""
 
@@ -52,7 +52,7 @@ class NetworkOptions:
     """The network and its loss."""
 
     hidden: OpenInts = None
-    """Units in each hidden layer. By default 512; for numbers 64."""
+    """Units in each hidden layer; none without a number. By default 512; for numbers 64."""
     activation: str = "relu"
     """Of the hidden layers: relu, leaky_relu, elu, selu, softplus, sigmoid, tanh, silu, gelu, gelu_tanh."""
     output_activation: str = "identity"
@@ -94,7 +94,7 @@ class TrainingOptions:
     epochs: OpenInt = None
     """How often every example is seen. By default 60, for small sets 2,000 steps; 300 where that is one step each."""
     patience: OpenInt = None
-    """Stop after so many epochs without a lower validation loss, and go back to the best one."""
+    """Stop after so many epochs without a lower validation loss (else training loss), and go back to the best."""
     tolerance: OpenFloat = None
     """Stop when the norm of the gradient is no larger; for lbfgs and the line searches."""
     seed: int = 0

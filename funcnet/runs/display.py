@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from funcnet.network import MLP
@@ -26,6 +26,14 @@ def metrics_text(metrics: dict[str, float], task: Task) -> str:
     return text
 
 
+def short_text(metrics: dict[str, float], task: Task) -> str:
+    """The same for a terminal of 80 columns: training / validation."""
+    name = metric_names(task)[0]
+    parts = [part for part in ("train", "validation") if f"{part}_loss" in metrics]
+    loss, score = ("/".join(f"{metrics[f'{part}_{each}']:.3f}" for part in parts) for each in ("loss", name))
+    return f"loss {loss}  {WORDS[name]} {score}"
+
+
 @contextmanager
 def progress(console: Console, epochs: int, task: Task) -> Iterator[Callable[[int, dict[str, float]], None]]:
     """What to call after each epoch: a live bar in a terminal, else a few plain lines."""
@@ -38,10 +46,10 @@ def progress(console: Console, epochs: int, task: Task) -> Iterator[Callable[[in
 
         yield line
         return
-    columns = (TextColumn("epoch"), MofNCompleteColumn(), BarColumn(20), TimeElapsedColumn(), TimeRemainingColumn())
+    columns = (TextColumn("epoch"), MofNCompleteColumn(), BarColumn(8), TimeRemainingColumn())
     with Progress(*columns, TextColumn("{task.description}"), console=console) as bar:
         shown = bar.add_task("", total=epochs)
-        yield lambda number, metrics: bar.update(shown, completed=number, description=metrics_text(metrics, task))
+        yield lambda number, metrics: bar.update(shown, completed=number, description=short_text(metrics, task))
 
 
 def proof_table(net: MLP, proof: Proof) -> Table:
@@ -64,8 +72,8 @@ def result_table(summary: dict[str, Any]) -> Table:
     table.add_column(justify="right")
     for part, examples in summary["examples"].items():
         for name, value in summary[part].items():
-            shown = f"{100 * value:.2f} %" if name == "accuracy" else f"{value:.4g}"
-            table.add_row(f"{part} {WORDS[name]} ({examples:,} examples)", shown)
+            shown = f"{value:.2%}" if name == "accuracy" else f"{value:.4g}"
+            table.add_row(f"{part} {WORDS[name]} ({examples:,} {'example' if examples == 1 else 'examples'})", shown)
     table.add_section()
     early = summary["stopped"] != "epochs"
     table.add_row("epochs", f"{summary['epochs']}" + (f" of {summary['epochs_wanted']} ({summary['stopped']})" * early))

@@ -17,9 +17,10 @@ FILES = (CONFIG, METRICS, SUMMARY, MODEL)
 
 
 class Run(NamedTuple):
-    """A run that was kept: its options and its model."""
+    """A run that was kept: its options, the number of examples it was trained on, and its model."""
 
     config: dict[str, Any]
+    trained_on: int
     model: Model
 
 
@@ -90,7 +91,8 @@ def read_run(path: Path) -> Run:
     if missing:
         raise FileNotFoundError(f"{path} is no whole run folder: it lacks {' and '.join(missing)}")
     try:
-        config = json.loads((path / CONFIG).read_text())["options"]
+        content = json.loads((path / CONFIG).read_text(encoding="utf-8"))
+        config, trained_on = dict(content["options"]), int(content["trained_on"])
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path / CONFIG} is damaged: {error}") from None
-    return Run(config, load_model(path / MODEL))
+    return Run(config, trained_on, load_model(path / MODEL))

@@ -22,13 +22,14 @@ def curves(history: Mapping[str, np.ndarray], metric: str, best: int | None = No
     """
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     epochs = np.arange(1, len(history["train_loss"]) + 1)
+    marker = "o" if len(epochs) < 10 else None  # a line of one point is none
     for axes, name in zip(figure.subplots(1, 2), ("loss", metric), strict=True):
-        axes.plot(epochs, history[f"train_{name}"], label="training (during the epoch, with dropout)")
+        axes.plot(epochs, history[f"train_{name}"], marker=marker, label="training (during the epoch, with dropout)")
         if f"validation_{name}" in history:
-            axes.plot(epochs, history[f"validation_{name}"], label="validation")
+            axes.plot(epochs, history[f"validation_{name}"], marker=marker, label="validation")
         if best:
             axes.axvline(best, color="gray", linestyle=":", label=f"kept: epoch {best}")
-        axes.set(xlabel="epoch", ylabel=name.replace("_", " "))
+        axes.set(xlabel="epoch", ylabel={"r2": "R²"}.get(name, name))
         axes.grid(alpha=0.3)
         axes.legend()
     return figure

@@ -30,7 +30,8 @@ def write_run(folder: Path, setup: Setup, result: Result, model: Model, summary:
     """
     versions = {name: importlib.metadata.version(name) for name in PACKAGES}
     made = {"created": datetime.now(UTC).isoformat(timespec="seconds"), "device": jax.devices()[0].device_kind}
-    _write_json(folder / CONFIG, {"options": setup.config.flat(), "versions": versions, **made})
+    options = {"options": setup.config.flat(), "trained_on": len(setup.parts["train"].x)}
+    _write_json(folder / CONFIG, {**options, "versions": versions, **made})
     _write_json(folder / SUMMARY, summary)
     write_metrics(folder / METRICS, result.history)
     save_model(folder / MODEL, model)
@@ -70,5 +71,10 @@ def _outcome(setup: Setup, model: Model) -> tuple[str, Figure]:
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
     """JSON has no NaN: what is not finite is written as null."""
-    clean = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in content.items()}
-    path.write_text(json.dumps(clean, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+    def clean(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: clean(inner) for key, inner in value.items()}
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    path.write_text(json.dumps(clean(content), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

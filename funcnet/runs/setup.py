@@ -29,6 +29,7 @@ from funcnet.types import Params
 
 T = TypeVar("T", float, np.ndarray)
 SMALL_SET_STEPS = 2000
+LARGEST = 3e38  # that float32 can hold
 
 
 class Setup(NamedTuple):
@@ -119,13 +120,17 @@ def _parts(config: Config) -> dict[str, Dataset]:
     reading = {"target": source.target, "header": source.header}
     counts = source.task == "auto" and config.network.loss == "poisson"  # whole numbers, yet no classes
     sets = load(source.data, folder=source.data_dir, task="regression" if counts else source.task, **reading)
+    shares = {"validation": source.validation_share, "test": source.test_share}
     for part, path in (("validation", source.validation_data), ("test", source.test_data)):
         if path is not None:
             if part in sets:
                 raise ValueError(f"{part}_data cannot be given: {source.data} has a {part} part of its own")
             own = reading if not str(path).endswith(".npz") else {}
             sets[part] = load_as(path, sets["train"], **own)
-    return split(sets, config.training.seed, source.validation_share, source.test_share)
+    for part, share in shares.items():
+        if part in sets and share is not None:
+            raise ValueError(f"{part}_share is not for data with a {part} part of its own; got {share}")
+    return split(sets, config.training.seed, _default(shares["validation"], 0.15), _default(shares["test"], 0.2))
 
 
 def _check_loss(loss: Loss, train: Dataset) -> None:
@@ -142,6 +147,8 @@ def _resolved(config: Config, train: Dataset) -> Config:
         raise ValueError(f"batch_size is not for {optimization.optimizer}, which takes all examples in each step")
     if not whole and training.tolerance is not None:
         raise ValueError(f"tolerance is for {', '.join(FULL_BATCH)}: the gradient of a batch does not go to 0")
+    if not (optimization.learning_rate or 0) < LARGEST:
+        raise ValueError(f"learning_rate must be a positive finite number; got {optimization.learning_rate}")
     if training.patience is not None:
         check_count("patience", training.patience)
     if training.tolerance is not None:
@@ -154,7 +161,7 @@ def _resolved(config: Config, train: Dataset) -> Config:
         network=replace(
             network,
             hidden=_default(network.hidden, (512,) if classes else (64,)),
-            loss=_default(network.loss, "label_smoothed" if classes else "half_squared_error"),
+            loss=_default(network.loss, "label_smoothed(0.1)" if classes else "half_squared_error"),
             dropout=_default(network.dropout, 0.0 if whole else 0.5 if classes else 0.1),
         ),
         optimization=replace(

@@ -89,7 +89,14 @@ class Report(NamedTuple):
 @partial(jax.jit, static_argnames="optimizer")
 def new_state(key: KeyArray, params: Params, optimizer: optax.GradientTransformation) -> State:
     """The state before the first step."""
-    return State(params, optimizer.init(params), key, jnp.zeros((), jnp.int32))
+
+    def strong(leaf: Array) -> Array:
+        """Without JAX's mark of Python numbers, which a step takes off: a second program would be compiled for it."""
+        is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.extended)
+        return leaf if is_key else jax.lax.convert_element_type(leaf, leaf.dtype)
+
+    opt_state = jax.tree.map(strong, optimizer.init(params))
+    return State(params, opt_state, key, jnp.zeros((), jnp.int32))
 
 
 def step(

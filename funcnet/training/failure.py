@@ -33,14 +33,16 @@ class NonFinite(NamedTuple):
     what: str
     kept: int
 
+    @property
+    def place(self) -> str:
+        """Where it happened, in words."""
+        where = f"the {self.what} of layer {self.layer}" if self.layer else "the loss of outputs that still are"
+        return f"the loss is not finite at epoch {self.epoch}, step {self.step}, first in {where}"
+
     def __str__(self) -> str:
         """One line for a person."""
-        where = f"the {self.what} of layer {self.layer}" if self.layer else "the loss of outputs that still are"
         kept = f"after epoch {self.kept}" if self.kept else "before training"
-        return (
-            f"the loss is not finite at epoch {self.epoch}, step {self.step}, first in {where}; "
-            f"training stopped, the parameters {kept} are kept"
-        )
+        return f"{self.place}; training stopped, the parameters {kept} are kept"
 
 
 class NonFiniteLoss(RuntimeWarning):

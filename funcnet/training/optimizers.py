@@ -81,6 +81,8 @@ def schedule_by_name(
         raise ValueError(f"schedule must be one of {', '.join(SCHEDULES)}; got {name!r}")
     if name == "constant" and warmup == 0:
         return learning_rate
+    if steps is None:
+        raise ValueError(f"steps, the number of steps in all, is needed for the schedule {name} or a warm-up")
     steps = check_count("steps", steps)
     if not 0 <= warmup < steps:
         raise ValueError(f"warmup must be from 0 to less than the {steps} steps there are; got {warmup}")
