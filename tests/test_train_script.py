@@ -289,7 +289,7 @@ def test_mnist_reaches_the_dropout_recipe(train, standard_promotion, tmp_path):
     readme = (Path(__file__).parent.parent / "README.md").read_text()
     command = re.search(r"train\.py (--data mnist .*?)\n```", readme, re.DOTALL)
     assert command is not None
-    options = shlex.split(command[1].replace("FOLDER_WITH_MNIST", shlex.quote(str(MNIST))))
+    options = shlex.split(command[1].replace("\\\n", "").replace("FOLDER_WITH_MNIST", shlex.quote(str(MNIST))))
     assert train.main([*options, "--run-dir", str(tmp_path / "run")]) == 0
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["test"]["accuracy"] >= 0.984
