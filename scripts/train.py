@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-import tyro
 from rich.console import Console
 
 import funcnet as fn
@@ -151,7 +150,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         0; 1 for a wrong gradient or a loss that is not finite, 2 for a wrong option or file, 130 for Ctrl-C.
     """
-    config = parse(tyro.conf.OmitArgPrefixes[Config], argv, __doc__, "train.py")
+    config = parse(Config, argv, __doc__, "train.py")
     try:
         return run(config, Output())
     except WrongGradientError as error:

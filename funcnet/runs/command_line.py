@@ -25,7 +25,7 @@ def parse(options: type[T], argv: Sequence[str] | None, description: str | None,
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
-            return tyro.cli(options, args=argv, description=description)
+            return tyro.cli(options, args=argv, description=description, config=(tyro.conf.OmitArgPrefixes,))
     except SystemExit as stop:
         if not stop.code:
             raise
