@@ -106,7 +106,7 @@ def _is_number(value: Any) -> TypeGuard[float]:
 
 def _checked_widths(widths: object) -> tuple[int, ...]:
     try:
-        checked = tuple(operator.index(width) for width in widths)  # pyright: ignore[reportGeneralTypeIssues]
+        checked = tuple(operator.index(width) for width in widths)  # pyright: ignore[reportGeneralTypeIssues] (it may be no sequence)
     except TypeError:
         raise TypeError(f"widths must be a sequence of whole numbers; got {widths!r}") from None
     if len(checked) < 2 or min(checked) < 1:

@@ -78,7 +78,7 @@ def test_wrong_descriptions():
     with pytest.raises(ValueError, match="missing: loss; unknown: none"):
         network_of({name: value for name, value in good.items() if name != "loss"})
     with pytest.raises(TypeError, match="the description of a network must be a dictionary; got list"):
-        network_of([good])  # pyright: ignore[reportArgumentType]
+        network_of([good])  # pyright: ignore[reportArgumentType] (on purpose)
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """Parameters as a safetensors file that carries the description of their network."""
 
 import json
-import tempfile
+import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -82,7 +82,7 @@ def load(path: str | Path) -> Contents:
     try:
         with safe_open(path, "numpy") as file:
             metadata: dict[str, str] = dict(file.metadata() or {})
-            tensors: dict[str, np.ndarray] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            tensors: dict[str, np.ndarray] = {name: file.get_tensor(name) for name in sorted(file.keys())}
     except SafetensorError as error:
         raise ValueError(f"{path} is no whole safetensors file: {error}") from None
     if metadata.pop("format", None) != FORMAT or "network" not in metadata:
@@ -119,17 +119,11 @@ def write_whole(path: Path, content: bytes) -> None:
     Raises:
         OSError: If it cannot be written.
     """
+    unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}")  # beside it, so that renaming is one step
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        unfinished.write_bytes(content)
+        unfinished.replace(path)
     except OSError as error:
-        raise type(error)(f"{path} cannot be written: {error.strerror}") from None
-    with open(handle, "wb") as file:
-        unfinished = Path(name)
-        try:
-            file.write(content)
-            file.close()
-            unfinished.chmod(0o644)
-            unfinished.replace(path)
-        except BaseException:
-            unfinished.unlink(missing_ok=True)
-            raise
+        raise type(error)(f"{path} cannot be written: {error.strerror or error}") from None
+    finally:
+        unfinished.unlink(missing_ok=True)

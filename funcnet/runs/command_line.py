@@ -58,7 +58,7 @@ def stop_output() -> None:
 
 
 def run_script(main: Callable[[], int]) -> NoReturn:
-    """Run a script's main function, so that SIGTERM leaves nothing half-written behind and Ctrl-C ends at once."""
+    """Run a script's main function, so that SIGTERM and Ctrl-C leave nothing half-written behind."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     status = main()
     if status == 128 + signal.SIGINT:  # compilers still at work would abort while Python takes them down

@@ -2,8 +2,8 @@
 
 import json
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 from funcnet.runs.model import Model, load_model
 
 CONFIG, METRICS, SUMMARY, MODEL = "config.json", "metrics.csv", "summary.json", "model.safetensors"
-FILES = (CONFIG, METRICS, SUMMARY, MODEL)
 """What every run has; there are pictures besides."""
 
 
@@ -39,12 +38,12 @@ def new_folder(path: Path, overwrite: bool = False) -> Iterator[Path]:
     _check_free(path, overwrite)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.unfinished-"))
+        unfinished = path.with_name(f".{path.name}.unfinished-{secrets.token_hex(4)}")
+        unfinished.mkdir()
     except OSError as error:
         raise OSError(f"run_dir {path} cannot be written: {error.strerror}: {error.filename}") from None
     try:
         yield unfinished
-        unfinished.chmod(0o755)
         _check_free(path, overwrite)  # again, since another run may have come to its end in the meantime
         _put(unfinished, path)
     finally:

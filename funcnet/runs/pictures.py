@@ -1,11 +1,14 @@
 """Pictures of a run: curves over epochs, confusion of classes, predicted against true numbers."""
 
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, Int
 from matplotlib.figure import Figure
+
+from funcnet.interchange import write_whole
 
 SUFFIXES = (".png", ".pdf", ".svg")
 READABLE = 30
@@ -86,9 +89,6 @@ def write_figure(figure: Figure, path: Path) -> None:
     Raises:
         OSError: If it cannot be written.
     """
-    unfinished = path.with_name(f".{path.stem}.unfinished{path.suffix}")
-    try:
-        figure.savefig(unfinished, dpi=120)
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    content = io.BytesIO()
+    figure.savefig(content, format=path.suffix[1:], dpi=120)
+    write_whole(path, content.getvalue())

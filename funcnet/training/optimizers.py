@@ -1,10 +1,10 @@
 """Optimizers and schedules by name: Optax's, and the exact line search."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
+from types import MappingProxyType
 from typing import NamedTuple
 
-import jax
 import optax
 
 from funcnet.training.checks import check_count, check_positive
@@ -16,7 +16,7 @@ SCHEDULES = ("constant", "cosine", "one_cycle")
 
 def _weights_only(params: Params) -> Params:
     """True for weights, False for biases, which are never penalised."""
-    return jax.tree.map(lambda _: Layer(True, False), params, is_leaf=lambda node: isinstance(node, Layer))  # pyright: ignore
+    return tuple(Layer._make((True, False)) for _ in params)
 
 
 class Rule(NamedTuple):
@@ -30,7 +30,7 @@ class Rule(NamedTuple):
 
     build: Callable[..., optax.GradientTransformationExtraArgs | optax.GradientTransformation]
     learning_rate: float | None = None
-    settings: dict[str, float] = {}  # noqa: RUF012 (never changed)
+    settings: Mapping[str, float] = MappingProxyType({})
 
 
 def _line_search() -> optax.GradientTransformationExtraArgs:
@@ -135,7 +135,7 @@ def optimizer_by_name(
         if value is not None and setting not in rule.settings:
             reason = ": its line search finds the step" if setting in searching else ""
             raise ValueError(f"{setting} is not for {name}{reason}; got {value}")
-    settings = rule.settings | {key: value for key, value in given.items() if value is not None}
+    settings = {**rule.settings} | {key: value for key, value in given.items() if value is not None}
     if not 0 <= settings.get("momentum", 0) < 1:
         raise ValueError(f"momentum must be in [0, 1); got {settings['momentum']}")
     if not 0 <= settings.get("weight_decay", 0) < float("inf"):
