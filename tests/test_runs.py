@@ -205,6 +205,15 @@ def test_a_folder_is_there_whole_or_not_at_all(tmp_path):
     assert run_files(tmp_path) == [path]
 
 
+def test_notes_beside_a_run_are_not_overwritten(tmp_path):
+    with new_folder(tmp_path / "run") as folder:
+        fill(folder)
+    (tmp_path / "run" / "notes.txt").write_text("mine")
+    with pytest.raises(FileExistsError, match=r"run holds notes\.txt beside a run; choose another folder"):
+        new_folder(tmp_path / "run", overwrite=True).__enter__()
+    assert (tmp_path / "run" / "notes.txt").read_text() == "mine"
+
+
 def test_folders_that_are_none_of_ours_stay(tmp_path):
     path = tmp_path / "thesis"
     path.mkdir()

@@ -12,7 +12,9 @@ from typing import Any, NamedTuple
 from funcnet.runs.model import Model, load_model
 
 CONFIG, METRICS, SUMMARY, MODEL = "config.json", "metrics.csv", "summary.json", "model.safetensors"
-"""What every run has; there are pictures besides."""
+CURVES, CONFUSION, PREDICTIONS = "curves.png", "confusion.png", "predictions.png"
+FILES = frozenset((CONFIG, METRICS, SUMMARY, MODEL, CURVES, CONFUSION, PREDICTIONS))
+"""All that a run may hold; what else is in its folder is somebody's own."""
 
 
 class Run(NamedTuple):
@@ -57,6 +59,9 @@ def _check_free(path: Path, overwrite: bool) -> None:
         raise FileExistsError(f"run_dir {path} is a file")
     if not all((path / name).is_file() for name in (CONFIG, MODEL)):
         raise FileExistsError(f"run_dir {path} holds something else than a run; choose another folder")
+    own = sorted(entry.name for entry in path.iterdir() if entry.name not in FILES)
+    if own:
+        raise FileExistsError(f"run_dir {path} holds {own[0]} beside a run; choose another folder")
     if not overwrite:
         raise FileExistsError(f"run_dir {path} holds a run already; choose another folder or add --overwrite")
 

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from matplotlib.figure import Figure
 
-from funcnet.runs.folder import CONFIG, METRICS, MODEL, SUMMARY
+from funcnet.runs.folder import CONFIG, CONFUSION, CURVES, METRICS, MODEL, PREDICTIONS, SUMMARY
 from funcnet.runs.model import Model, predict, save_model
 from funcnet.runs.pictures import confusion, curves, predicted_against_true, write_figure
 from funcnet.runs.setup import Setup
@@ -35,7 +35,7 @@ def write_run(folder: Path, setup: Setup, result: Result, model: Model, summary:
     _write_json(folder / SUMMARY, summary)
     write_metrics(folder / METRICS, result.history)
     save_model(folder / MODEL, model)
-    write_figure(run_curves(setup, result), folder / "curves.png")
+    write_figure(run_curves(setup, result), folder / CURVES)
     name, figure = _outcome(setup, model)
     write_figure(figure, folder / name)
 
@@ -65,8 +65,8 @@ def _outcome(setup: Setup, model: Model) -> tuple[str, Figure]:
     dataset = setup.parts[part]
     labels, values = predict(model, dataset.x)
     if labels is not None:
-        return "confusion.png", confusion(dataset.y, labels, dataset.class_names, part)
-    return "predictions.png", predicted_against_true(dataset.y, values, dataset.target_names, part)
+        return CONFUSION, confusion(dataset.y, labels, dataset.class_names, part)
+    return PREDICTIONS, predicted_against_true(dataset.y, values, dataset.target_names, part)
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
