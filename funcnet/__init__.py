@@ -20,6 +20,7 @@ from funcnet.activations import (
     tanh,
 )
 from funcnet.affine import affine, affine_backward
+from funcnet.checking import GradientMismatch, GradientReport, check_gradient, check_vjp
 from funcnet.custom_rule import closed_form_loss
 from funcnet.gradients import apply, input_gradient, loss, per_example_losses, value_and_grad
 from funcnet.losses import (
@@ -39,6 +40,8 @@ from funcnet.types import Layer, Params
 __all__ = [
     "MLP",
     "Activation",
+    "GradientMismatch",
+    "GradientReport",
     "Layer",
     "Loss",
     "Params",
@@ -47,6 +50,8 @@ __all__ = [
     "affine",
     "affine_backward",
     "apply",
+    "check_gradient",
+    "check_vjp",
     "checking",
     "closed_form_loss",
     "elu",

@@ -70,7 +70,7 @@ def test_what_is_not_finite_is_infinitely_wrong(bad):
 
 def test_zeros_scalars_and_empty_leaves():
     assert compare(jnp.zeros(3), np.zeros(3), like=jnp.zeros(3)).error == 0
-    assert compare(jnp.ones(3), np.zeros(3), like=jnp.zeros(3)).error == float("inf")
+    assert compare(jnp.ones(3), np.zeros(3), like=jnp.zeros(3)).error > 1e37  # in units of the smallest number
     assert compare(jnp.float32(2), np.float32(2)).leaves[0].worst == ()
     assert compare(jnp.zeros((0, 2)), np.zeros((0, 2)), like=jnp.zeros((0, 2))).error == 0
 

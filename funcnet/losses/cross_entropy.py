@@ -2,10 +2,10 @@
 
 Each has its value, gradient, Hessian action and Hessian factor in this order. Nothing is clipped and no epsilon is
 added. Where one class takes nearly all the probability, 1 − p is summed from the other classes and never subtracted
-from 1, so that value and derivatives keep full relative accuracy however far the logits saturate.
+from 1, so that value and derivatives are as accurate as the logits determine them, however far these saturate.
 
-Logits of −∞ mask a class: its probability and every derivative in it are 0, and the loss is ∞ if it is the label. A row
-whose classes are all masked has a loss of ∞ and derivatives of 0.
+Logits of −∞ mask a class: its probability and every derivative in it are 0, unless it is the label: then the loss is ∞,
+and its entry of the gradient −1. A row whose classes are all masked has a loss of ∞ and derivatives of 0.
 """
 
 import math

@@ -1,11 +1,10 @@
-"""Two trees of arrays compared leaf by leaf, and autodiff in float64 as the oracle. Nothing here knows of MLPs.
+"""Two trees of arrays compared leaf by leaf.
 
 Errors are in units of eps times the leaf's largest entry: eps is that of the dtype under test, and the largest entry is
 the scale on which a sum rounds. A correct float16 gradient is hundreds of units in the last place of its own smallest
 entries away from the truth, yet within a few of these.
 """
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -99,7 +98,7 @@ def compare(got: Any, expected: Any, *, like: Any = None) -> Comparison:
             continue
         if _dtype(leaf) != _dtype(model):
             problems.append(f"{name or 'value'} must have dtype {_dtype(model)}; got {_dtype(leaf)}")
-        leaves.append(_compare_leaf(name, leaf, reference))
+        leaves.append(compare_leaf(name, leaf, reference))
     return Comparison(tuple(leaves), tuple(problems))
 
 
@@ -108,16 +107,30 @@ def _dtype(leaf: Any) -> np.dtype:
     return leaf.dtype if hasattr(leaf, "dtype") else np.asarray(leaf).dtype
 
 
-def _compare_leaf(path: str, got: Any, expected: Any) -> LeafComparison:
+def unit_of(dtype: Any, reference: np.ndarray) -> float:
+    """What errors in a leaf are measured in: eps times its largest entry, but at least what underflow costs.
+
+    CPUs keep float16's subnormal numbers and flush those of the other dtypes to 0.
+    """
+    limits = jnp.finfo(dtype)
+    largest = float(np.max(np.abs(reference), where=np.isfinite(reference), initial=0.0))
+    return max(
+        float(limits.eps) * largest, float(limits.smallest_subnormal if limits.dtype == np.float16 else limits.tiny)
+    )
+
+
+def compare_leaf(path: str, got: Any, expected: Any) -> LeafComparison:
+    """One array against its reference, in units of eps times the largest entry (or what underflow costs, if larger)."""
     dtype = _dtype(got)
+    limits = jnp.finfo(dtype)
     values, reference = (np.atleast_1d(np.asarray(a).astype(np.float64)) for a in (got, expected))
     if values.size == 0:
         return LeafComparison(path, jnp.shape(got), str(dtype), 0.0, 1.0, (), 0.0, 0.0)
     with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
-        difference = np.where(values == reference, 0.0, np.abs(values - reference))
+        beyond = np.isinf(values) & (np.abs(reference) > float(limits.max)) & (np.sign(values) == np.sign(reference))
+        difference = np.where((values == reference) | beyond, 0.0, np.abs(values - reference))
         difference = np.where(np.isnan(difference), np.inf, difference)
-        scale = np.max(np.abs(reference), where=np.isfinite(reference), initial=0.0)
-        error = np.max(difference) / (float(jnp.finfo(dtype).eps) * scale) if np.any(difference) else 0.0
+        error = np.max(difference) / unit_of(dtype, reference)
         norm = np.sum(reference * reference)
         ratio = np.sum(values * reference) / norm if norm > 0 else float(not np.any(values))
     worst = np.unravel_index(np.argmax(difference), difference.shape)
@@ -132,44 +145,3 @@ def _compare_leaf(path: str, got: Any, expected: Any) -> LeafComparison:
         float(reference[worst]),
         float(values[worst]),
     )
-
-
-def in_float64(fun: Callable[..., Any], *, compiled: bool = False) -> Callable[..., Any]:
-    """`fun` run with all floating-point arguments in float64 and products at full precision; NumPy arrays come back.
-
-    Works without `jax_enable_x64` and leaves the configuration as it was.
-
-    Args:
-        fun: Any function of arrays.
-        compiled: Whether to run it under `jax.jit`, without expensive optimizations since it runs seldom: faster for
-            one large case, slower for many small ones.
-    """
-    if compiled:
-        fun = jax.jit(fun, compiler_options={"xla_backend_optimization_level": 0})
-
-    def widen(leaf: Any) -> Any:
-        floating = isinstance(leaf, float) or jnp.issubdtype(jnp.result_type(leaf), jnp.floating)
-        return np.asarray(leaf).astype(np.float64) if floating else leaf
-
-    def run(*args: Any, **kwargs: Any) -> Any:
-        with jax.enable_x64(True), jax.default_matmul_precision("highest"):
-            args, kwargs = jax.tree.map(widen, (args, kwargs))
-            result = jax.tree.map(np.asarray, fun(*args, **kwargs))
-        if any(leaf.dtype == np.float32 for leaf in jax.tree.leaves(result)):
-            raise RuntimeError("the reference did not run in float64")
-        return result
-
-    return run
-
-
-def reference_value_and_grad(
-    fun: Callable[..., Any], argnums: int | tuple[int, ...] = 0, *, compiled: bool = False
-) -> Callable[..., Any]:
-    """`jax.value_and_grad(fun, argnums)` in float64: the oracle that a gradient in any dtype is compared with.
-
-    Args:
-        fun: A function that gives a scalar.
-        argnums: Which of its arguments to differentiate in.
-        compiled: As for `in_float64`.
-    """
-    return in_float64(jax.value_and_grad(fun, argnums), compiled=compiled)

@@ -1,0 +1,249 @@
+"""How each closed form of funcnet is put before the checker."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from funcnet import activations, contractions, layouts, losses, sweeps
+from funcnet.affine import affine, affine_backward
+from funcnet.checking import GradientReport, check_gradient, check_vjp
+from funcnet.custom_rule import closed_form_loss
+from funcnet.gradients import apply, input_gradient, loss, per_example_losses, value_and_grad
+from funcnet.network import MLP
+from funcnet.types import Layer, Params
+
+WIDTHS = (4, 6, 5, 3)
+N = 7
+
+
+class Setting(NamedTuple):
+    """What a closed form is checked with; what does not concern it is not looked at.
+
+    Attributes:
+        activation: Of the hidden layers.
+        loss: The loss.
+        dtype: Of parameters and data.
+        option: One of `OPTIONS`.
+        turn: The number of the check, for what takes turns.
+    """
+
+    activation: str = "tanh"
+    loss: str = "half_squared_error"
+    dtype: str = "float32"
+    option: str = "plain"
+    turn: int = 0
+
+
+OPTIONS = ("plain", "weights", "l2 and dropout", "output activation", "an activation for each layer")
+
+
+class Form(NamedTuple):
+    """A closed form, or several that one check covers.
+
+    Attributes:
+        covers: Names of the functions that it checks.
+        factors: Which fields of a setting concern it.
+        check: The check.
+    """
+
+    covers: tuple[str, ...]
+    factors: tuple[str, ...]
+    check: Callable[[Setting], GradientReport]
+
+
+class Problem(NamedTuple):
+    """The arguments of a network function."""
+
+    net: MLP
+    params: Params
+    x: Any
+    y: Any
+    kwargs: dict[str, Any]
+
+
+def _numbers(seed: int, shape: tuple[int, ...], dtype: str, scale: float = 1.0) -> Any:
+    return jnp.asarray(np.random.default_rng(seed).normal(0, scale, shape), dtype)
+
+
+def _targets(rule: losses.Loss, n: int, k: int, dtype: str, distributions: bool = False) -> Any:
+    random = np.random.default_rng(3)
+    if rule.targets == "classes" and not distributions:
+        return jnp.asarray(random.integers(0, k, n), "int32")
+    if rule.targets == "classes":
+        return jnp.asarray(random.dirichlet(np.ones(k), n), dtype)
+    return jnp.asarray(random.integers(0, 4, (n, k)) if rule.name == "poisson" else random.uniform(0, 1, (n, k)), dtype)
+
+
+def _problem(s: Setting) -> Problem:
+    rule, own = losses.by_name(s.loss), activations.by_name(s.activation)
+    regularised = s.option == "l2 and dropout"
+    net = MLP(
+        WIDTHS,
+        activation=(own, activations.tanh) if s.option == "an activation for each layer" else own,
+        output_activation=own if s.option == "output activation" else activations.identity,
+        loss=rule,
+        l2=0.1 if regularised else None,
+        dropout=0.25 if regularised else None,
+    )
+    params = tuple(
+        Layer(_numbers(i, (a, b), s.dtype, a**-0.5), _numbers(10 + i, (b,), s.dtype, 0.3))
+        for i, (a, b) in enumerate(pairwise(WIDTHS))
+    )
+    kwargs: dict[str, Any] = {"key": jax.random.key(s.turn)} if regularised else {}
+    if s.option == "weights":
+        kwargs["weights"] = jnp.asarray([1.0, 2.0, 0.0, -0.5, 1.0, 3.0, 1.0], s.dtype)
+    x = _numbers(20, (N, 2, 2) if s.turn % 2 else (N, 4), s.dtype)
+    return Problem(net, params, x, _targets(rule, N, 3, s.dtype, distributions=s.turn % 3 == 0), kwargs)
+
+
+def _value_and_grad(s: Setting) -> GradientReport:
+    p = _problem(s)
+    return check_gradient(loss, value_and_grad, p.net, p.params, p.x, p.y, argnums=1, raises=False, **p.kwargs)
+
+
+def _input_gradient(s: Setting) -> GradientReport:
+    p = _problem(s)
+    return check_gradient(loss, input_gradient, p.net, p.params, p.x, p.y, argnums=2, raises=False, **p.kwargs)
+
+
+def _closed_form_loss(s: Setting) -> GradientReport:
+    """In parameters, inputs, and example weights that are not 0 or l2 where there are such."""
+    p = _problem(s)
+    extra, names = (p.kwargs["weights"],) if "weights" in p.kwargs else (), ("weights",)
+    extra = tuple(jnp.where(w == 0, 1, w).astype(w.dtype) for w in extra)
+    key = p.kwargs.get("key")
+
+    def of(fun: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda params, x, *more: fun(p.net, params, x, p.y, key=key, **dict(zip(names, more, strict=False)))
+
+    return check_vjp(of(loss), p.params, p.x, *extra, rule=of(closed_form_loss), raises=False)
+
+
+def _backward(s: Setting) -> GradientReport:
+    """The sweeps on their own, for any cotangent of the outputs."""
+    p = _problem(s)
+    key, rows = p.kwargs.get("key"), p.x.reshape(N, -1)
+
+    def fwd(params: Params) -> Any:
+        outputs, saved = sweeps.forward(p.net, params, rows.astype(params[0].w.dtype), key)
+        return outputs, (params, saved)
+
+    def bwd(residuals: Any, d_outputs: Any) -> Any:
+        params, saved = residuals
+        deltas, _ = sweeps.backward(p.net, params, saved, d_outputs)
+        return (contractions.gradient(saved.inputs, deltas),)
+
+    return check_vjp(lambda params: apply(p.net, params, rows, key=key), p.params, rule=(fwd, bwd), raises=False)
+
+
+def _per_example_losses(s: Setting) -> GradientReport:
+    """The weighted mean of the losses of the examples belongs to the gradient of `loss`."""
+    p = _problem(s)
+    net, w, key = replace(p.net, l2=None), p.kwargs.get("weights"), p.kwargs.get("key")
+
+    def mean(params: Params) -> Any:
+        each = per_example_losses(net, params, p.x, p.y, key=key)
+        weights = jnp.ones_like(each) if w is None else w.astype(each.dtype)
+        return jnp.sum(weights * each) / jnp.sum(weights)
+
+    def grad(params: Params) -> Any:
+        return value_and_grad(net, params, p.x, p.y, **p.kwargs)[1]
+
+    return check_gradient(mean, grad, p.params, raises=False)
+
+
+def _convert(s: Setting) -> GradientReport:
+    """Gradients convert as parameters do."""
+    p, layout = _problem(s), sorted(set(layouts.LAYOUTS) - {"row"})[s.turn % 4]
+
+    def value(params: Any) -> Any:
+        return loss(p.net, layouts.convert(params, to="row", source=layout), p.x, p.y, **p.kwargs)
+
+    def grad(params: Any) -> Any:
+        grads = value_and_grad(p.net, layouts.convert(params, to="row", source=layout), p.x, p.y, **p.kwargs)[1]
+        return layouts.convert(grads, to=layout)
+
+    return check_gradient(value, grad, layouts.convert(p.params, to=layout), raises=False)
+
+
+def _affine_backward(s: Setting) -> GradientReport:
+    x, w, b = (_numbers(i, shape, s.dtype) for i, shape in enumerate(((5, 2, 3), (6, 4), (4,))))
+    rule = (lambda x, w, b: (affine(x, w, b), (x, w)), lambda saved, dy: affine_backward(saved[0], saved[1], dy))
+    return check_vjp(affine, x, w, b, rule=rule, raises=False)
+
+
+def _loss_arguments(s: Setting) -> tuple[losses.Loss, Any, Any, Any]:
+    rule = losses.by_name(s.loss)
+    y = _targets(rule, N, 3, s.dtype, distributions=s.turn % 2 == 0)
+    return rule, _numbers(5, (N, 3), s.dtype, 2.0), y, _numbers(6, (N, 3), s.dtype)
+
+
+def _loss_gradient(s: Setting) -> GradientReport:
+    rule, z, y, _ = _loss_arguments(s)
+    return check_gradient(lambda z, y: jnp.sum(rule.value(z, y)), rule.gradient, z, y, raises=False)
+
+
+def _hessian_action(s: Setting) -> GradientReport:
+    rule, z, y, v = _loss_arguments(s)
+
+    def directed(z: Any, y: Any, v: Any) -> Any:
+        return jnp.sum(v * rule.gradient(z, y))
+
+    return check_gradient(directed, rule.hessian_action, z, y, v, raises=False)
+
+
+def _hessian_factor(s: Setting) -> GradientReport:
+    rule, z, y, v = _loss_arguments(s)
+
+    def directed(z: Any, y: Any, v: Any) -> Any:
+        return jnp.sum(v * rule.gradient(z, y))
+
+    def by_factor(z: Any, y: Any, v: Any) -> Any:
+        factor = rule.hessian_factor(z, y)
+        return jnp.einsum("nci,nc->ni", factor, jnp.einsum("ncj,nj->nc", factor, v))
+
+    return check_gradient(directed, by_factor, z, y, v, raises=False)
+
+
+def _points(dtype: str) -> Any:
+    return jnp.asarray([-8, -3.1, -1.2, -0.7, -0.1, 0.05, 0.4, 0.9, 1.3, 2.2, 5.5, 12], dtype)
+
+
+def _derivative(order: int) -> Callable[[Setting], GradientReport]:
+    names = ("value", "slope", "curvature", "third")
+
+    def check(s: Setting) -> GradientReport:
+        rule = activations.by_name(s.activation)
+
+        def of(name: str) -> Callable[[Any], Any]:
+            f = getattr(rule, name)
+            return f if name == "value" else lambda z: f(z, rule.value(z))
+
+        return check_gradient(
+            lambda z: jnp.sum(of(names[order - 1])(z)), of(names[order]), _points(s.dtype), raises=False
+        )
+
+    return check
+
+
+NETWORK = ("activation", "loss", "dtype", "option")
+FORMS = {
+    "value_and_grad": Form(("value_and_grad", "loss", "both_sweeps", "parameter_gradient"), NETWORK, _value_and_grad),
+    "input_gradient": Form(("input_gradient", "row_gradient"), NETWORK, _input_gradient),
+    "closed_form_loss": Form(("closed_form_loss",), NETWORK, _closed_form_loss),
+    "per_example_losses": Form(("per_example_losses",), NETWORK, _per_example_losses),
+    "layouts.convert": Form(("convert",), NETWORK, _convert),
+    "sweeps.backward": Form(("apply", "backward", "gradient"), ("activation", "dtype"), _backward),
+    "affine_backward": Form(("affine", "affine_backward"), ("dtype",), _affine_backward),
+    "Loss.gradient": Form(("Loss.value", "Loss.gradient"), ("loss", "dtype"), _loss_gradient),
+    "Loss.hessian_action": Form(("Loss.hessian_action",), ("loss", "dtype"), _hessian_action),
+    "Loss.hessian_factor": Form(("Loss.hessian_factor",), ("loss", "dtype"), _hessian_factor),
+    "Activation.slope": Form(("Activation.value", "Activation.slope"), ("activation", "dtype"), _derivative(1)),
+    "Activation.curvature": Form(("Activation.curvature",), ("activation", "dtype"), _derivative(2)),
+    "Activation.third": Form(("Activation.third",), ("activation", "dtype"), _derivative(3)),
+}
