@@ -1,0 +1,52 @@
+"""A sample of the planted faults is caught and named, one of the correct gradients is not accused; slow: all."""
+
+import json
+
+import jax
+import pytest
+from cases import X64
+from checker import catalogue, main, ours, theirs
+
+with jax.numpy_dtype_promotion("standard"):  # the cases are written as users write them
+    FAULTS = [case for case in catalogue("fault") if not case.name.startswith("network")][::20]
+    CORRECT = catalogue("correct")[7::110]
+pytestmark = pytest.mark.usefixtures("standard_promotion")
+
+
+def test_there_are_enough():
+    assert len(catalogue("fault")) >= 40
+    assert len(catalogue("correct")) >= 200
+    assert len({case.name for case in catalogue("fault") + catalogue("correct")}) >= 900 if X64 else 700
+    assert {case.kind for case in catalogue("fault")} >= {
+        "sign", "constant ratio", "missing mean", "transposed", "not summed", "missing term", "wrong layer",
+        "ignored cotangent", "structure", "shape", "dtype", "compiled differs", "not finite", "arithmetic", "value",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("case", FAULTS, ids=lambda case: case.name)
+def test_planted_faults_are_caught_and_named(case):
+    report = ours(case)
+    assert not report.passed
+    assert case.kind is None or case.kind in [cause.kind for cause in report.diagnoses], report
+
+
+@pytest.mark.parametrize("case", CORRECT, ids=lambda case: case.name)
+def test_correct_gradients_are_not_accused(case):
+    report = ours(case)
+    assert report.passed, report
+
+
+def test_the_other_checker_gets_the_same_cases():
+    named = {case.name: case for case in catalogue("fault") + catalogue("correct")}
+    right = next(case for name, case in named.items() if name == "sort, float32, scale 1")
+    assert theirs(right)
+    assert not theirs(right._replace(grad_fun=lambda *args: -right.grad_fun(*args)))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not X64, reason="the catalogues hold float64")
+def test_every_fourth(tmp_path):
+    """benchmarks/checker.py takes them all."""
+    assert main(["--every", "4", "--out", str(tmp_path)]) == 0
+    rows = json.loads((tmp_path / "checker_every_4.json").read_text())
+    assert all(row["kind"] is None or row["kind"] in row["found"] for row in rows)
