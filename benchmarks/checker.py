@@ -163,12 +163,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
     console.print(machine())
     cases = [(name, i) for name in ("fault", "correct") for i in range(len(catalogue(name)))]
-    rows = []
+    rows, wrong = [], 0
     for row in results(cases[:: options.every], options.jobs):
         rows.append(row)
         good = row["passed"] if row["catalogue"] == "correct" else not row["passed"] and not row["failed"]
         named = row["kind"] is None or row["kind"] in row["found"]
         if not good or not named:
+            wrong += 1
             what = "named otherwise" if good else "missed" if row["catalogue"] == "fault" else "accused"
             console.print(
                 f"{what}: {row['name']} (expected {row['kind']}, found {', '.join(row['found'])})", markup=False
@@ -178,7 +179,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     console.print(as_table(rows))
     name = "checker.json" if options.every == 1 else f"checker_every_{options.every}.json"
     write_whole(options.out / name, lambda path: path.write_text(json.dumps(rows, indent=1) + "\n"))
-    wrong = [row for row in rows if row["failed"] or row["passed"] is (row["catalogue"] == "fault")]
     return 1 if wrong else 0
 
 

@@ -165,8 +165,3 @@ def test_the_table_of_a_part_of_the_library(tmp_path, capsys):
     rows = json.loads((tmp_path / "out.json").read_text())
     assert {row["dtype"] for row in rows} >= {"float16", "bfloat16", "float32"}
     assert f"{len(rows)} of {len(rows)} checks right, 0 wrong" in printed
-
-
-@pytest.mark.slow
-def test_the_whole_library(capsys):
-    assert load_script("verify").main([]) == 0

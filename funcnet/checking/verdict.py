@@ -54,8 +54,7 @@ def _truths(subject: Subject, view: View) -> tuple[list[np.ndarray], list[str]]:
         return truths, []
     with arithmetic(wide=False):
         own = draws(jax.make_jaxpr(subject.scalar)(subject.values).jaxpr)
-    wide = [each for each in view.ref.draws if each in own]
-    if wide or not own:
+    if all(each in own for each in view.ref.draws):
         return truths, []
     program = prepare(differentiate(subject.scalar, subject.call.targets()), subject.values, wide=False)
     truths = [np.asarray(leaf, np.float64) for leaf in program.run(subject.values)[1]]
