@@ -1,9 +1,11 @@
-"""What every benchmark needs: interleaved timing, a description of the machine, and a way to write results whole."""
+"""What every benchmark needs: interleaved timing, a measure of noise, the machine in words, and results written whole."""
 
+import json
 import os
 import platform
 import time
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,6 +26,16 @@ class Spread(NamedTuple):
     median: float
     low: float
     high: float
+
+
+CONTROL = "control"
+"""The name of a workload that never changes, whose spread tells how noisy the machine was."""
+
+
+def control() -> Callable[[], Any]:
+    """That workload: products of two fixed matrices by NumPy, some milliseconds long."""
+    matrix = np.random.default_rng(0).normal(0, 1, (512, 512)).astype(np.float32)
+    return lambda: [matrix @ matrix for _ in range(20)]
 
 
 def seconds(run: Callable[[], Any]) -> float:
@@ -57,6 +69,12 @@ def spread(times: np.ndarray) -> Spread:
     return Spread(float(median), float(low), float(high))
 
 
+def noise(times: Mapping[str, np.ndarray]) -> str:
+    """One line on how far the control workload, timed among the others, was from always taking the same time."""
+    median, low, high = (1e3 * value for value in spread(times[CONTROL]))
+    return f"control workload: {median:.1f} ms, quartiles {low:.1f} to {high:.1f} ({(high - low) / median:.0%})"
+
+
 def machine(*packages: str) -> str:
     """One line: device, processor, cores, and versions."""
     versions = ", ".join(f"{name} {version(name)}" for name in ("funcnet", "jax", "jaxlib", "numpy", *packages))
@@ -75,3 +93,13 @@ def write_whole(path: Path, save: Callable[[Path], Any]) -> None:
     unfinished = path.with_name(f".{path.stem}.unfinished{path.suffix}")
     save(unfinished)
     unfinished.replace(path)
+
+
+def write_results(folder: Path, name: str, record: Mapping[str, Any], text: str, *packages: str) -> str:
+    """Write what was measured as `name`.json and `name`.md, both with date, device and versions; say where."""
+    about = {"date": datetime.now(UTC).date().isoformat(), "machine": machine(*packages)}
+    lines = json.dumps({**about, **record}, indent=1) + "\n"
+    page = f"{text}\n\n{about['date']}, {about['machine']}\n"
+    write_whole(folder / f"{name}.json", lambda path: path.write_text(lines))
+    write_whole(folder / f"{name}.md", lambda path: path.write_text(page))
+    return f"Results: {folder / name}.json, .md"
