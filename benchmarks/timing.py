@@ -1,4 +1,4 @@
-"""What every benchmark needs: interleaved timing, a measure of noise, the machine in words, and results written whole."""
+"""What every benchmark needs: interleaved timing, a measure of noise, the machine in words, results written whole."""
 
 import json
 import os
