@@ -1,5 +1,6 @@
 """What the two sweeps leave, contracted: no loss and no network in sight."""
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -7,6 +8,8 @@ from funcnet.precision import matmul
 from funcnet.types import Layer, Params
 
 Rows = Float[Array, "n _"]
+NARROW = 32
+"""Up to so many columns a product Aᵀ Δ is computed as (Δᵀ A)ᵀ."""
 
 
 def gradient(inputs: tuple[Rows, ...], deltas: tuple[Rows, ...], operand_dtype: str | None = None) -> Params:
@@ -20,6 +23,13 @@ def gradient(inputs: tuple[Rows, ...], deltas: tuple[Rows, ...], operand_dtype: 
         Rumelhart, Hinton, Williams 1986, Learning representations by back-propagating errors.
     """
     return tuple(
-        Layer(matmul(a.T, delta, operand_dtype), jnp.sum(delta, axis=0))
+        Layer(_transposed_product(a, delta, operand_dtype), jnp.sum(delta, axis=0))
         for a, delta in zip(inputs, deltas, strict=True)
     )
+
+
+def _transposed_product(a: Rows, delta: Rows, operand_dtype: str | None) -> Float[Array, "_ _"]:
+    """Aᵀ Δ. Where Δ is narrow, Δᵀ A has longer rows and is up to ten times as fast on CPUs."""
+    if delta.shape[1] > NARROW or delta.shape[1] >= a.shape[1]:
+        return matmul(a.T, delta, operand_dtype)
+    return jax.lax.optimization_barrier(matmul(delta.T, a, operand_dtype)).T  # else it is compiled as Aᵀ Δ again

@@ -10,6 +10,7 @@ from funcnet.boundary import check_features, check_targets, check_weights
 from funcnet.network import MLP
 from funcnet.training.epoch import Examples
 from funcnet.training.metrics import Task, task_of
+from funcnet.training.pixels import in_bytes
 
 
 def check_data(net: MLP, data: Any, dtype: Any, name: str = "data", learning: bool = True) -> Examples:
@@ -49,7 +50,7 @@ def check_data(net: MLP, data: Any, dtype: Any, name: str = "data", learning: bo
             raise ValueError(f"y must hold at least 2 classes to learn from; got only class {y[0]}")
     except (TypeError, ValueError) as error:
         raise type(error)(f"{name}: {error}") from None
-    return Examples(jnp.asarray(rows), jnp.asarray(y if y.ndim == 1 else y.astype(dtype)), jnp.asarray(weights))
+    return Examples(in_bytes(rows), jnp.asarray(y if y.ndim == 1 else y.astype(dtype)), jnp.asarray(weights))
 
 
 def _checked_weights(weights: Any, n: int, dtype: Any) -> np.ndarray:

@@ -1,12 +1,13 @@
 """One step, one epoch, one evaluation: pure functions, the last two compiled as one program each."""
 
-from functools import partial
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
-from jaxtyping import Array, Bool, Float, Int, Shaped
+from jaxtyping import Array, Bool, Float, Int, Shaped, UInt8
 
 from funcnet.custom_rule import closed_form_loss
 from funcnet.gradients import Call, both_sweeps, lift_params, parameter_gradient, penalty, value_and_grad
@@ -14,6 +15,8 @@ from funcnet.network import MLP
 from funcnet.precision import cast_like
 from funcnet.sweeps import forward
 from funcnet.training.metrics import Sums, Task, scores
+from funcnet.training.pixels import from_bytes
+from funcnet.training.programs import Options, options_for
 from funcnet.types import KeyArray, Params
 
 EVALUATION_ROWS = 1024
@@ -39,14 +42,18 @@ class Examples(NamedTuple):
     """Checked data: features in rows and in the work dtype, targets, and a positive weight for each example.
 
     Attributes:
-        x: Features, one example a row.
+        x: Features, one example a row; or the bytes that stand for them.
         y: Integer labels `(n,)` or targets `(n, k)`.
         weights: One for each example; 0 only in rows that fill up a batch.
     """
 
-    x: Float[Array, "n d"]
+    x: Float[Array, "n d"] | UInt8[Array, "n d"]
     y: Shaped[Array, "n ..."]
     weights: Float[Array, " n"]
+
+    def in_numbers(self) -> "Examples":
+        """With features as the network takes them."""
+        return self._replace(x=from_bytes(self.x)) if self.x.dtype == jnp.uint8 else self
 
 
 class Objective(NamedTuple):
@@ -165,29 +172,39 @@ class Plan(NamedTuple):
     Attributes:
         rows: Their numbers; the last step's are filled up with 0.
         present: Whether a row is one of the examples, not filling.
-        keys: The dropout keys.
+        keys: The dropout keys; None without dropout.
     """
 
     rows: Int[Array, "steps batch"]
     present: Bool[Array, "steps batch"]
-    keys: KeyArray
+    keys: KeyArray | None
 
     def batch(self, data: Examples) -> Examples:
         """The examples of one step, of a plan without its first axis."""
-        return Examples(data.x[self.rows], data.y[self.rows], jnp.where(self.present, data.weights[self.rows], 0))
+        x, y, w = (array[self.rows] for array in data)
+        return Examples(x, y, jnp.where(self.present, w, 0)).in_numbers()
 
 
-def plan(key: KeyArray, n: int, batch_size: int) -> tuple[KeyArray, Plan]:
-    """A new order of n examples, cut into batches; and the key for the next epoch."""
-    n_steps = -(-n // batch_size)
-    keys = jax.random.split(key, 2 + n_steps)
-    order = jnp.concatenate([jax.random.permutation(keys[1], n), jnp.zeros(n_steps * batch_size - n, int)])
-    present = jnp.arange(n_steps * batch_size) < n
-    shape = (n_steps, batch_size)
-    return keys[0], Plan(order.reshape(shape), present.reshape(shape), keys[2:])
+def new_order(key: KeyArray, n: int, batch_size: int) -> Int[np.ndarray, "steps batch"]:
+    """The numbers 0 … n − 1 in a new order for each key, one row for each step, filled up with 0.
+
+    It is drawn on the host, by a generator seeded by the key: sorting random numbers, as `jax.random.permutation` does,
+    takes ten times as long, and a second to compile.
+    """
+    words = jax.random.key_data(key) if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else key
+    rows = np.zeros(-(-n // batch_size) * batch_size, np.int32)
+    rows[:n] = np.random.default_rng(np.asarray(words)).permutation(n)
+    return rows.reshape(-1, batch_size)
 
 
-@partial(jax.jit, static_argnames=("optimizer", "batch_size", "task"))
+def plan(net: MLP, key: KeyArray, rows: Int[Array, "steps batch"], n: int) -> tuple[KeyArray, Plan]:
+    """The steps of an epoch on n examples in this order; and the key for the next epoch."""
+    steps = rows.shape[0]
+    present = (jnp.arange(rows.size, dtype=jnp.int32) < n).reshape(rows.shape)
+    key, dropout_key = jax.random.split(key)
+    return key, Plan(rows, present, None if net.dropout is None else jax.random.split(dropout_key, steps))
+
+
 def epoch(
     net: MLP,
     optimizer: optax.GradientTransformation,
@@ -199,15 +216,48 @@ def epoch(
     """Every example once, in a new order, in batches: one compiled program.
 
     The last batch is filled up with rows of weight 0, so that each example counts once and every batch has the same
-    shape. With a batch size of None the epoch is one step on all examples.
+    shape. With a batch size of None the epoch is one step on all examples. The order is drawn from `state.key` on the
+    host; inside `jax.jit` or `jax.vmap` call `epoch_in_order`.
+    """
+    rows = None if batch_size is None else new_order(state.key, data.x.shape[0], batch_size)
+    return compiled_epoch(net)(net, optimizer, rows, state, data, task)
+
+
+def compiled_epoch(net: MLP) -> Any:
+    """`epoch_in_order` compiled with the options that suit the network; equal networks compile once."""
+    return _compiled(tuple(options_for(net).items()))
+
+
+@cache
+def _compiled(options: Options) -> Any:
+    return jax.jit(epoch_in_order, static_argnames=("optimizer", "task"), compiler_options=dict(options))
+
+
+def epoch_in_order(
+    net: MLP,
+    optimizer: optax.GradientTransformation,
+    rows: Int[Array, "steps batch"] | None,
+    state: State,
+    data: Examples,
+    task: Task = "classification",
+) -> tuple[State, Report]:
+    """An epoch whose order is given, as a pure function.
+
+    Args:
+        net: The network.
+        optimizer: Any Optax gradient transformation.
+        rows: The order as from `new_order`; None for one step on all examples.
+        state: The state before the epoch.
+        data: All examples.
+        task: What the sums measure predictions by.
     """
     norm = None
-    if batch_size is None:
+    if rows is None:
         key, dropout_key = jax.random.split(state.key)
-        state, sums, norm = _full_step(net, optimizer, state._replace(key=key), data, dropout_key, task)
+        state, sums, norm = _full_step(net, optimizer, state._replace(key=key), data.in_numbers(), dropout_key, task)
         sums = jax.tree.map(lambda s: s[None], sums)
     else:
-        key, steps = plan(state.key, data.x.shape[0], batch_size)
+        key, steps = plan(net, state.key, rows, data.x.shape[0])
 
         def run(state: State, one: Plan) -> tuple[State, Sums]:
             return step(net, optimizer, state, one.batch(data), one.keys, task)
@@ -233,9 +283,9 @@ def evaluate(
         return Sums(jnp.sum(w * losses), jnp.sum(w[:, None] * scores(net, outputs, block.y, task), axis=0), jnp.sum(w))
 
     def take(start: Int[Array, ""]) -> Sums:
-        return sums(Examples(*(jax.lax.dynamic_slice_in_dim(array, start, rows) for array in data)))
+        return sums(Examples(*(jax.lax.dynamic_slice_in_dim(array, start, rows) for array in data)).in_numbers())
 
     whole = n - n % rows
     total = jax.lax.map(take, jnp.arange(0, whole, rows))
-    rest = [sums(Examples(*(array[whole:] for array in data)))] if whole < n else []
+    rest = [sums(Examples(*(array[whole:] for array in data)).in_numbers())] if whole < n else []
     return jax.tree.map(lambda *parts: sum(parts), Sums(*(jnp.sum(t, axis=0) for t in total)), *rest)

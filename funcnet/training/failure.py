@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Int
 from funcnet.gradients import lift_params
 from funcnet.network import MLP
 from funcnet.sweeps import forward
-from funcnet.training.epoch import Examples, State, plan, step
+from funcnet.training.epoch import Examples, State, new_order, plan, step
 from funcnet.types import KeyArray, Params
 
 
@@ -65,13 +65,13 @@ def _finite_layers(
     return jnp.stack([*(_all_finite(*layer) for layer in params), *outputs])
 
 
-@partial(jax.jit, static_argnames=("optimizer", "batch_size"))
+@partial(jax.jit, static_argnames="optimizer")
 def _replay(
-    net: MLP, optimizer: optax.GradientTransformation, batch_size: int, state: State, data: Examples, last: Array | int
+    net: MLP, optimizer: optax.GradientTransformation, rows: Array, state: State, data: Examples, last: Array | int
 ) -> tuple[Int[Array, ""], Bool[Array, " flags"]]:
     """The steps of an epoch again, up to the first that meets something not finite or to step `last`."""
-    key, steps = plan(state.key, data.x.shape[0], batch_size)
-    n_steps = steps.rows.shape[0]
+    key, steps = plan(net, state.key, rows, data.x.shape[0])
+    n_steps = rows.shape[0]
 
     def look(number: Array, state: State) -> Bool[Array, " flags"]:
         one = jax.tree.map(lambda leaf: leaf[jnp.minimum(number, n_steps - 1)], steps)
@@ -111,7 +111,9 @@ def locate(
     """
     bad = np.flatnonzero(~np.isfinite(losses))
     first = int(bad[0]) if len(bad) else len(losses)  # behind the last step if only its update went wrong
-    number, flags = _replay(net, optimizer, batch_size or data.x.shape[0], state, data, first)
+    n = data.x.shape[0]
+    rows = np.arange(n, dtype=np.int32)[None] if batch_size is None else new_order(state.key, n, batch_size)
+    number, flags = _replay(net, optimizer, jnp.asarray(rows), state, data, first)
     broken = np.flatnonzero(~np.asarray(flags))
     if not len(broken):
         return min(first + 1, len(losses)), None, "loss"

@@ -16,7 +16,7 @@ from funcnet.boundary import check_network
 from funcnet.network import MLP, check_key, init
 from funcnet.precision import work_dtype
 from funcnet.training.checks import check_count, check_data, check_penalties, check_positive, check_task
-from funcnet.training.epoch import Examples, State, epoch, evaluate, new_state
+from funcnet.training.epoch import Examples, State, compiled_epoch, epoch, evaluate, new_order, new_state
 from funcnet.training.failure import NonFinite, NonFiniteLoss, locate
 from funcnet.training.metrics import Task, means, variation
 from funcnet.types import AnyArray, KeyArray, Params
@@ -105,7 +105,8 @@ def prepare(
         batch_size = min(check_count("batch_size", batch_size), train.x.shape[0])
     state = new_state(state_key, jax.tree.map(jnp.asarray, params), optimizer)
     start = time.perf_counter()
-    epoch.lower(net, optimizer, batch_size, state, train, task).compile()  # the calls that follow find it compiled
+    rows = None if batch_size is None else new_order(state.key, train.x.shape[0], batch_size)
+    compiled_epoch(net).lower(net, optimizer, rows, state, train, task).compile()  # what follows finds it compiled
     if held_out is not None:
         evaluate.lower(net, state.params, held_out, task).compile()
     seconds = time.perf_counter() - start

@@ -1,0 +1,42 @@
+"""Bytes in the place of floats: features that are k/255 for k = 0 … 255 are kept in a quarter of the memory, exactly.
+
+A step gathers its batch from all examples, and what it gathers is bound by memory: a byte is read four times as fast.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, UInt8
+
+SIZE = 2**20
+"""Fewer numbers than this fit into caches as they are."""
+HIGH = np.float32(round(2**23 / 255) / 2**23)
+"""1/255 in 16 bits, so that k · HIGH is exact; the rest of it is LOW."""
+LOW = np.float32(1 / 255 - float(HIGH))
+
+
+def from_bytes(k: UInt8[Array, "..."]) -> Float[Array, "..."]:
+    """k/255 in float32, rounded as by a division: k · HIGH + k · LOW.
+
+    A division by the constant itself is compiled as a product with its rounded inverse, which is off in the last place
+    for many k.
+    """
+    numbers = k.astype(jnp.float32)
+    return numbers * HIGH + numbers * LOW
+
+
+def in_bytes(x: Float[np.ndarray, "n d"]) -> Float[Array, "n d"] | UInt8[Array, "n d"]:
+    """The bytes from which `from_bytes` gives every number of x back, bit for bit; x itself where there are none."""
+    sample = x[:: max(1, len(x) // 64)]
+    if x.dtype != np.float32 or x.size < SIZE or not bool(_convert(sample)[1]):
+        return jnp.asarray(x)
+    k, exact = _convert(x)
+    return k if bool(exact) else jnp.asarray(x)
+
+
+@jax.jit
+def _convert(x: Any) -> tuple[UInt8[Array, "n d"], Bool[Array, ""]]:
+    k = jnp.round(jnp.clip(x, 0, 1) * 255).astype(jnp.uint8)
+    return k, jnp.all(from_bytes(k) == x)

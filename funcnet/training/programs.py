@@ -1,0 +1,35 @@
+"""Compiler options for the programs that training spends its time in. They change speed, never results beyond rounding.
+
+What each is worth is measured in `benchmarks/NOTES.md`.
+"""
+
+from functools import cache
+
+import jax
+import jax.numpy as jnp
+
+from funcnet.network import MLP
+
+Options = tuple[tuple[str, str | bool], ...]
+
+IN_PLACE: Options = (("xla_cpu_copy_insertion_use_region_analysis", True),)
+"""A finer look at who still reads the weights, so that they are updated in place and not copied in every step."""
+EIGEN: Options = (("xla_cpu_experimental_ynn_fusion_type", "LIBRARY_FUSION_TYPE_REDUCE"),)
+"""Products by Eigen: faster for A W and Aᵀ Δ, slower for Δ Wᵀ, which networks of one hidden layer hardly need."""
+
+
+def options_for(net: MLP) -> dict[str, str | bool]:
+    """The options that make an epoch of this network faster here, as far as the compiler knows them."""
+    if jax.default_backend() != "cpu":
+        return {}
+    wanted = IN_PLACE + (EIGEN if net.n_layers <= 2 else ())
+    return {name: value for name, value in wanted if _known(name, value)}
+
+
+@cache
+def _known(name: str, value: str | bool) -> bool:
+    try:
+        jax.jit(lambda: jnp.zeros(()), compiler_options={name: value}).lower().compile()
+    except jax.errors.JaxRuntimeError:  # options come and go with the compiler's versions
+        return False
+    return True
