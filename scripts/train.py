@@ -18,11 +18,25 @@ import numpy as np
 from rich.console import Console
 
 import funcnet as fn
-from funcnet.runs import Config, Model, Proof, Setup, measure, new_folder, prove, run_curves, set_up, write_run
+from funcnet.runs import (
+    Config,
+    Model,
+    Proof,
+    Setup,
+    measure,
+    new_folder,
+    prove,
+    run_curves,
+    run_sweep,
+    set_up,
+    write_run,
+    write_sweep,
+)
 from funcnet.runs.command_line import Output, parse, run_script
-from funcnet.runs.display import progress, proof_table, result_table
+from funcnet.runs.display import progress, proof_table, result_table, sweep_table
 from funcnet.runs.pictures import SUFFIXES, write_figure
-from funcnet.training import Result
+from funcnet.runs.sweep import of_the_leader, with_largest_penalties
+from funcnet.training import Result, Sweep
 from funcnet.training.fit import Prepared
 
 PROOF_ROWS = 128
@@ -37,27 +51,34 @@ class NothingLearnedError(Exception):
 
 
 class Trained(NamedTuple):
-    """What training gave, and how good it is."""
+    """What training gave, and how good it is; of a sweep the best network."""
 
+    setup: Setup
     result: Result
     model: Model
     summary: dict[str, Any]
 
 
+def first_batch(setup: Setup, key: Any) -> tuple[Any, Any, Any]:
+    """Initial parameters and what the proof looks at."""
+    x, y = setup.arrays("train")
+    batch = slice(setup.config.training.batch_size or PROOF_ROWS)
+    return fn.init(key, setup.net, dtype="float32"), x[batch], y[batch]
+
+
 def compile_and_prove(setup: Setup) -> tuple[Prepared, Proof]:
     """The training program and the proof, side by side: two compilers, two cores."""
-    net, (x, y), training = setup.net, setup.arrays("train"), setup.config.training
+    training = setup.config.training
     init_key, proof_key, fit_key = jax.random.split(jax.random.key(training.seed), 3)
-    params = fn.init(init_key, net, dtype="float32")
-    batch = slice(training.batch_size or PROOF_ROWS)
+    params, x, y = first_batch(setup, init_key)
     with ThreadPoolExecutor() as pool:
-        proof = pool.submit(prove, net, params, x[batch], y[batch], proof_key)
+        proof = pool.submit(prove, setup.net, params, x, y, proof_key)
         preparation = pool.submit(
             fn.training.prepare,
             fit_key,
-            net,
+            setup.net,
             setup.optimizer,
-            (x, y),
+            setup.arrays("train"),
             batch_size=training.batch_size,
             validation=setup.arrays("validation") if "validation" in setup.parts else None,
             params=params,
@@ -66,8 +87,17 @@ def compile_and_prove(setup: Setup) -> tuple[Prepared, Proof]:
     return preparation.result(), proof.result()
 
 
-def train(setup: Setup, prepared: Prepared, console: Console, start: float) -> Trained:
-    """Train with progress, and measure the model on each part."""
+def check_proof(setup: Setup, proof: Proof, console: Console) -> None:
+    """Show the proof, and refuse to go on if it fails."""
+    console.print(proof_table(setup.net, proof))
+    if not proof.holds:
+        raise WrongGradientError("\n".join(("The gradient is wrong; nothing is trained.", *map(str, proof))))
+
+
+def train(setup: Setup, console: Console, start: float) -> Trained:
+    """Prove the gradient, train with progress, and measure the model on each part."""
+    prepared, proof = compile_and_prove(setup)
+    check_proof(setup, proof, console)
     training = setup.config.training
     began = time.perf_counter()
     with progress(console, setup.epochs, setup.task) as show:
@@ -80,8 +110,29 @@ def train(setup: Setup, prepared: Prepared, console: Console, start: float) -> T
         )
     if result.failure is not None and result.epoch == 0:
         raise NothingLearnedError(f"{result.failure.place}; nothing was learned, nothing is kept")
+    return measured(setup, result, start, time.perf_counter() - began)
+
+
+def train_many(setup: Setup, words: Sequence[str], console: Console, start: float) -> tuple[Sweep, Trained]:
+    """Prove the gradient with the largest penalties of the sweep, train all networks, and measure the best."""
+    hardest = with_largest_penalties(setup, words)
+    init_key, proof_key = jax.random.split(jax.random.key(setup.config.training.seed))
+    check_proof(hardest, prove(hardest.net, *first_batch(hardest, init_key), proof_key), console)
+    began = time.perf_counter()
+    with progress(console, setup.epochs, setup.task) as show:
+        sweep, chosen, result = run_sweep(
+            setup, words, lambda number, metrics: show(number, setup.in_units(of_the_leader(metrics, setup.task)))
+        )
+    if not np.isfinite(result.history["validation_loss"][-1]):
+        raise NothingLearnedError("the loss of every network is not finite; nothing was learned, nothing is kept")
+    console.print(sweep_table(sweep, setup.task))
+    networks = len(sweep.history["validation_loss"][-1])
+    return sweep, measured(chosen, result, start, time.perf_counter() - began, networks)
+
+
+def measured(setup: Setup, result: Result, start: float, trained_in: float, networks: int = 1) -> Trained:
+    """How good the model is on each part, and where the time went."""
     result = result._replace(history=setup.in_units(result.history))
-    trained_in = time.perf_counter() - began
     model = setup.model(result.state.params)
     epoch = float(np.median(result.history["seconds"]))
     summary = {
@@ -92,13 +143,14 @@ def train(setup: Setup, prepared: Prepared, console: Console, start: float) -> T
         "stopped": result.stopped,
         "kept_epoch": result.epoch,
         "failure": str(result.failure) if result.failure else None,
-        "compile_seconds": prepared.compile_seconds,
+        "compile_seconds": float(result.history["compile_seconds"][0]),
         "epoch_seconds": epoch,
-        "examples_a_second": len(setup.parts["train"].x) / epoch,
+        "networks": networks,
+        "examples_a_second": networks * len(setup.parts["train"].x) / epoch,
         "training_seconds": trained_in,
         "seconds": time.perf_counter() - start,
     }
-    return Trained(result, model, summary)
+    return Trained(setup, result, model, summary)
 
 
 @contextmanager
@@ -126,15 +178,17 @@ def run(config: Config, console: Console) -> int:
     """Prove, train, report and keep."""
     start = time.perf_counter()
     with output(config) as folder:
-        setup = set_up(config)
-        prepared, proof = compile_and_prove(setup)
-        console.print(proof_table(setup.net, proof))
-        if not proof.holds:
-            raise WrongGradientError("\n".join(("The gradient is wrong; nothing is trained.", *map(str, proof))))
-        result, model, summary = train(setup, prepared, console, start)
+        setup, sweep = set_up(config), None
+        if config.training.sweep is None:
+            trained = train(setup, console, start)
+        else:
+            sweep, trained = train_many(setup, config.training.sweep, console, start)
+        setup, result, model, summary = trained
         console.print(result_table(summary))
         if folder is not None:
             write_run(folder, setup, result, model, summary)
+            if sweep is not None:
+                write_sweep(folder, sweep)
         else:
             write_figure(run_curves(setup, result), config.output.plot or Path("training.png"))
     kept = f"Run: {config.output.run_dir}" if folder else f"Curves: {config.output.plot or 'training.png'}"

@@ -18,5 +18,8 @@ from funcnet.runs.proof import Proof as Proof
 from funcnet.runs.proof import prove as prove
 from funcnet.runs.record import run_curves as run_curves
 from funcnet.runs.record import write_run as write_run
+from funcnet.runs.record import write_sweep as write_sweep
 from funcnet.runs.setup import Setup as Setup
 from funcnet.runs.setup import set_up as set_up
+from funcnet.runs.sweep import Swept as Swept
+from funcnet.runs.sweep import run_sweep as run_sweep

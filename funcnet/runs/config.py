@@ -18,6 +18,7 @@ OpenInt = Annotated[int | None, arg(metavar="INT", help_behavior_hint="")]
 OpenInts = Annotated[tuple[int, ...] | None, arg(metavar="[INT ...]", help_behavior_hint="")]
 OpenPath = Annotated[Path | None, arg(metavar="PATH", help_behavior_hint="")]
 OpenSchedule = Annotated[ScheduleName | None, arg(metavar="{constant,cosine,one_cycle}", help_behavior_hint="")]
+OpenTexts = Annotated[tuple[str, ...] | None, arg(metavar="[NAME=VALUE,VALUE,... ...]", help_behavior_hint="")]
 OpenText = Annotated[str | None, arg(metavar="TEXT", help_behavior_hint="")]
 
 
@@ -97,6 +98,9 @@ class TrainingOptions:
     """Stop after so many epochs without a lower validation loss (else training loss), and go back to the best."""
     tolerance: OpenFloat = None
     """Stop when the norm of the gradient is no larger; for lbfgs and the line searches."""
+    sweep: OpenTexts = None
+    """Train all combinations at once and keep the best: learning_rate=0.001,0.01 l2=0,0.0001 dropout=0,0.5 seed=0,1.
+    Without values, 64 of them: 4 learning rates, 4 l2, 4 dropouts."""
     seed: int = 0
     """What parts of the data, initial parameters, order and dropout depend on."""
 

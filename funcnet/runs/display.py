@@ -11,6 +11,7 @@ from rich.table import Table
 from funcnet.network import MLP
 from funcnet.runs.proof import Proof
 from funcnet.training.metrics import Task, metric_names
+from funcnet.training.sweep import Sweep, ranking
 
 LINES = 10
 """Of progress, where the output is no terminal."""
@@ -65,6 +66,19 @@ def proof_table(net: MLP, proof: Proof) -> Table:
     return table
 
 
+def sweep_table(sweep: Sweep, task: Task) -> Table:
+    """All networks of a sweep, the best first."""
+    metric = f"validation_{metric_names(task)[0]}"
+    names = (metric, "validation_loss", "train_loss")
+    table = Table(title=f"{len(sweep.history[metric][-1])} networks, the best first")
+    for column in (*sweep.settings, *names):
+        table.add_column(column.replace("_", " "), justify="right")
+    for number in ranking(sweep.history, task):
+        own = [f"{column[number]:g}" for column in sweep.settings.values()]
+        table.add_row(*own, *(f"{sweep.history[name][-1, number]:.4f}" for name in names))
+    return table
+
+
 def result_table(summary: dict[str, Any]) -> Table:
     """How good the model is on each part, and where the time went."""
     table = Table(title="Result", show_header=False)
@@ -79,6 +93,8 @@ def result_table(summary: dict[str, Any]) -> Table:
     table.add_row("epochs", f"{summary['epochs']}" + (f" of {summary['epochs_wanted']} ({summary['stopped']})" * early))
     if summary["kept_epoch"] != summary["epochs"]:
         table.add_row("parameters kept", f"those of epoch {summary['kept_epoch']}")
+    if summary["networks"] > 1:
+        table.add_row("networks trained at once", f"{summary['networks']}")
     table.add_row("time to compile", f"{summary['compile_seconds']:.2f} s")
     table.add_row("time of an epoch (median)", f"{summary['epoch_seconds']:.4f} s")
     table.add_row("training examples a second", f"{summary['examples_a_second']:,.0f}")

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 from funcnet.runs.model import Model, load_model
 
 CONFIG, METRICS, SUMMARY, MODEL = "config.json", "metrics.csv", "summary.json", "model.safetensors"
-CURVES, CONFUSION, PREDICTIONS = "curves.png", "confusion.png", "predictions.png"
-FILES = frozenset((CONFIG, METRICS, SUMMARY, MODEL, CURVES, CONFUSION, PREDICTIONS))
+CURVES, CONFUSION, PREDICTIONS, SWEEP = "curves.png", "confusion.png", "predictions.png", "sweep.csv"
+FILES = frozenset((CONFIG, METRICS, SUMMARY, MODEL, CURVES, CONFUSION, PREDICTIONS, SWEEP))
 """All that a run may hold; what else is in its folder is somebody's own."""
 
 

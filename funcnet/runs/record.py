@@ -12,12 +12,13 @@ import jax
 import numpy as np
 from matplotlib.figure import Figure
 
-from funcnet.runs.folder import CONFIG, CONFUSION, CURVES, METRICS, MODEL, PREDICTIONS, SUMMARY
+from funcnet.runs.folder import CONFIG, CONFUSION, CURVES, METRICS, MODEL, PREDICTIONS, SUMMARY, SWEEP
 from funcnet.runs.model import Model, predict, save_model
 from funcnet.runs.pictures import confusion, curves, predicted_against_true, write_figure
 from funcnet.runs.setup import Setup
 from funcnet.training.fit import Result
 from funcnet.training.metrics import metric_names
+from funcnet.training.sweep import Sweep
 
 PACKAGES = ("funcnet", "jax", "jaxlib", "numpy", "optax", "scikit-learn")
 
@@ -57,6 +58,19 @@ def write_metrics(path: Path, history: dict[str, np.ndarray]) -> None:
         writer.writerow(["epoch", *history])
         for number, row in enumerate(zip(*history.values(), strict=True), 1):
             writer.writerow([number, *(float(value) for value in row)])
+
+
+def write_sweep(folder: Path, sweep: Sweep) -> None:
+    """Write one row for each network: its settings and its last metrics.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    columns = {**sweep.settings, **{name: values[-1] for name, values in sweep.history.items()}}
+    with (folder / SWEEP).open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(columns)
+        writer.writerows(zip(*(column.tolist() for column in columns.values()), strict=True))
 
 
 def _outcome(setup: Setup, model: Model) -> tuple[str, Figure]:

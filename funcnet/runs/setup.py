@@ -181,6 +181,13 @@ def _default(value: Any, default: Any) -> Any:
     return default if value is None else value
 
 
+def unit_optimizer(setup: Setup) -> optax.GradientTransformation:
+    """The optimizer with a largest learning rate of 1, to be scaled by rates that differ between networks."""
+    config = setup.config
+    config = replace(config, optimization=replace(config.optimization, learning_rate=1.0))
+    return _optimizer(config, setup.epochs, len(setup.parts["train"].x))
+
+
 def _optimizer(config: Config, epochs: int, n: int) -> optax.GradientTransformation:
     optimization, training = config.optimization, config.training
     steps = 1 if training.batch_size is None else -(-n // training.batch_size)

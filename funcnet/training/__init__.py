@@ -22,3 +22,6 @@ from funcnet.training.metrics import task_of as task_of
 from funcnet.training.optimizers import OPTIMIZERS as OPTIMIZERS
 from funcnet.training.optimizers import optimizer_by_name as optimizer_by_name
 from funcnet.training.optimizers import schedule_by_name as schedule_by_name
+from funcnet.training.sweep import Sweep as Sweep
+from funcnet.training.sweep import fit_many as fit_many
+from funcnet.training.sweep import grid as grid
