@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from funcnet.precision import matmul
+from funcnet.precision import matmul, transpose
 from funcnet.types import Layer, Params
 
 Rows = Float[Array, "n _"]
@@ -31,5 +31,6 @@ def gradient(inputs: tuple[Rows, ...], deltas: tuple[Rows, ...], operand_dtype: 
 def _transposed_product(a: Rows, delta: Rows, operand_dtype: str | None) -> Float[Array, "_ _"]:
     """Aᵀ Δ. Where Δ is narrow, Δᵀ A has longer rows and is up to ten times as fast on CPUs."""
     if delta.shape[1] > NARROW or delta.shape[1] >= a.shape[1]:
-        return matmul(a.T, delta, operand_dtype)
-    return jax.lax.optimization_barrier(matmul(delta.T, a, operand_dtype)).T  # else it is compiled as Aᵀ Δ again
+        return matmul(transpose(a, operand_dtype), delta, operand_dtype)
+    product = matmul(transpose(delta, operand_dtype), a, operand_dtype)
+    return jax.lax.optimization_barrier(product).T  # without the barrier it is compiled as Aᵀ Δ again

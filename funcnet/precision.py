@@ -61,6 +61,18 @@ def matmul(
     return jnp.matmul(a, b, precision=lax.Precision.HIGHEST, preferred_element_type=dtype)
 
 
+def transpose(a: Float[Array, "n i"], operand_dtype: str | None = None) -> Float[Array, "i n"]:
+    """aᵀ for a product; with an `operand_dtype`, rounded to it and, on CPUs, written out.
+
+    XLA:CPU multiplies bfloat16 by the processor's own instructions only where no operand is a transpose: else it widens
+    both to float32 first, which takes three times as long. A transpose put together from two halves is not taken for one.
+    """
+    if operand_dtype is None or jax.default_backend() != "cpu":
+        return a.T
+    top, bottom = jnp.split(a.astype(operand_dtype), [a.shape[0] // 2])
+    return jnp.concatenate([top.T, bottom.T], axis=1).astype(a.dtype)
+
+
 def cast_like(tree: T, like: Any) -> T:
     """Each leaf of `tree` in the dtype of its counterpart in `like`."""
     return jax.tree.map(lambda leaf, model: leaf.astype(model.dtype), tree, like)
