@@ -16,7 +16,7 @@ from funcnet import contractions
 from funcnet.affine import flatten
 from funcnet.boundary import check_call, check_features, check_network
 from funcnet.network import MLP, check_key
-from funcnet.precision import cast_like, lift, matmul
+from funcnet.precision import cast_like, lift, matmul, transpose
 from funcnet.rules import check_shape
 from funcnet.sweeps import Saved, backward, forward
 from funcnet.types import Features, KeyArray, Layer, Params, Targets, Weights
@@ -202,7 +202,7 @@ def row_gradient(net: MLP, call: Call, swept: Swept) -> Float[Array, "n d"]:
     Derivation:
         In the first layer dZ_1 = dX W_1, so dL = tr(Δ_1ᵀ dX W_1) = tr((Δ_1 W_1ᵀ)ᵀ dX).
     """
-    return matmul(swept.deltas[0], call.params[0].w.T, net.operand_dtype)
+    return matmul(swept.deltas[0], transpose(call.params[0].w, net.operand_dtype), net.operand_dtype)
 
 
 def value_and_grad(

@@ -65,7 +65,7 @@ def transpose(a: Float[Array, "n i"], operand_dtype: str | None = None) -> Float
     """aᵀ for a product; with an `operand_dtype`, rounded to it and, on CPUs, written out.
 
     XLA:CPU multiplies bfloat16 by the processor's own instructions only where no operand is a transpose: else it widens
-    both to float32 first, which takes three times as long. A transpose put together from two halves is not taken for one.
+    both to float32 first, which takes three times as long. It does not see one in a transpose made of two halves.
     """
     if operand_dtype is None or jax.default_backend() != "cpu":
         return a.T

@@ -12,7 +12,7 @@ from jaxtyping import Array, DTypeLike, Float
 
 from funcnet.affine import affine_map
 from funcnet.network import MLP
-from funcnet.precision import matmul
+from funcnet.precision import matmul, transpose
 from funcnet.rules import check_shape
 from funcnet.types import KeyArray, Params
 
@@ -87,6 +87,6 @@ def backward(net: MLP, params: Params, saved: Saved, d_outputs: Rows) -> tuple[t
         check_shape(f"slope(z, h) of activation {net.activations[i].name!r}", slope, saved.z[i].shape)
         deltas.append(slope * d_hidden[-1])
         if i > 0:
-            d_input = matmul(deltas[-1], params[i].w.T, net.operand_dtype)
+            d_input = matmul(deltas[-1], transpose(params[i].w, net.operand_dtype), net.operand_dtype)
             d_hidden.append(d_input if saved.masks is None else saved.masks[i - 1] * d_input)
     return tuple(reversed(deltas)), tuple(reversed(d_hidden))

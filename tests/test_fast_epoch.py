@@ -9,6 +9,7 @@ from cases import X64, assert_close
 
 import funcnet as fn
 from funcnet import contractions
+from funcnet.precision import transpose
 from funcnet.training import Examples, epoch_in_order, evaluate, new_order, new_state, pixels, prepare, run
 from funcnet.training import programs as compiler
 
@@ -120,6 +121,15 @@ def test_narrow_products_are_the_products(shape, dtype):
     assert_close(layer.w, np.asarray(a).T @ np.asarray(delta))
     many = jax.vmap(lambda d: contractions.gradient((a,), (d,))[0].w)(jnp.stack([delta, 2 * delta]))
     assert_close(many[1], 2 * np.asarray(a).T @ np.asarray(delta))
+
+
+@pytest.mark.parametrize("shape", [(8, 5), (7, 3), (1, 4), (2, 1)])
+def test_a_written_out_transpose_is_the_transpose_of_the_rounded_matrix(shape):
+    a = jnp.asarray(np.random.default_rng(0).normal(0, 1, shape), "float32")
+    for rounded in (transpose(a, "bfloat16"), jax.jit(lambda a: transpose(a, "bfloat16"))(a)):
+        assert rounded.dtype == "float32"
+        np.testing.assert_array_equal(np.asarray(rounded), np.asarray(a.astype("bfloat16").astype("float32")).T)
+    np.testing.assert_array_equal(np.asarray(transpose(a)), np.asarray(a).T)
 
 
 def test_options_that_the_compiler_does_not_know_are_left_out(monkeypatch):
