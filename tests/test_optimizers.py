@@ -22,7 +22,7 @@ from funcnet.training import (
     schedule_by_name,
     step,
 )
-from funcnet.training.epoch import compiled_epoch
+from funcnet.training.epoch import epoch_program
 
 NET = fn.MLP((4, 6, 2), activation=fn.tanh, loss=fn.half_squared_error, l2=1e-2)
 
@@ -152,7 +152,7 @@ def test_exact_line_search_at_kinks_slopes_without_end_and_minima():
 def test_a_line_search_is_compiled_once(standard_promotion):
     """Optax's first states hold weakly typed numbers, its later ones do not: two programs, were they left so."""
     net = fn.MLP((4, 5, 2), activation=fn.tanh, loss=fn.half_squared_error)
-    program = compiled_epoch(net)
+    program = epoch_program(net)
     before = program._cache_size()
     fn.fit(jax.random.key(0), net, optimizer_by_name("line_search"), regression(), epochs=3, batch_size=None)
     assert program._cache_size() == before + 1

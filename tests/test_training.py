@@ -10,7 +10,7 @@ from sklearn.metrics import r2_score
 
 import funcnet as fn
 from funcnet.training import Examples, epoch, evaluate, new_order, new_state, prepare, run, step
-from funcnet.training.epoch import compiled_epoch
+from funcnet.training.epoch import epoch_program
 from funcnet.training.metrics import scores
 
 SGD = optax.sgd(0.1)
@@ -121,7 +121,7 @@ def test_epochs_are_shuffled_anew():
 
 
 def test_nothing_recompiles():
-    program = compiled_epoch(network(l2=0.0))
+    program = epoch_program(network(l2=0.0))
     before = program._cache_size()
     for n, seed in ((33, 0), (33, 1)):
         fn.fit(jax.random.key(seed), network(l2=0.1 * seed), SGD, data(n), epochs=3, batch_size=8)
@@ -242,5 +242,5 @@ def test_data_is_passed_in_not_closed_over():
     net = network()
     prepared = prepare(jax.random.key(0), net, SGD, data(5000), batch_size=100)
     rows = new_order(jax.random.key(0), 5000, 100)
-    text = compiled_epoch(net).lower(net, SGD, rows, prepared.state, prepared.train).as_text()
+    text = epoch_program(net).lower(net, SGD, rows, prepared.state, prepared.train).as_text()
     assert len(text) < 200_000

@@ -6,6 +6,7 @@ from funcnet.training.epoch import Report as Report
 from funcnet.training.epoch import State as State
 from funcnet.training.epoch import epoch as epoch
 from funcnet.training.epoch import epoch_in_order as epoch_in_order
+from funcnet.training.epoch import epoch_program as epoch_program
 from funcnet.training.epoch import evaluate as evaluate
 from funcnet.training.epoch import new_order as new_order
 from funcnet.training.epoch import new_state as new_state

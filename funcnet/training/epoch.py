@@ -220,10 +220,10 @@ def epoch(
     host; inside `jax.jit` or `jax.vmap` call `epoch_in_order`.
     """
     rows = None if batch_size is None else new_order(state.key, data.x.shape[0], batch_size)
-    return compiled_epoch(net)(net, optimizer, rows, state, data, task)
+    return epoch_program(net)(net, optimizer, rows, state, data, task)
 
 
-def compiled_epoch(net: MLP) -> Any:
+def epoch_program(net: MLP) -> Any:
     """`epoch_in_order` compiled with the options that suit the network; equal networks compile once."""
     return _compiled(tuple(options_for(net).items()))
 

@@ -16,7 +16,7 @@ from funcnet.boundary import check_network
 from funcnet.network import MLP, check_key, init
 from funcnet.precision import work_dtype
 from funcnet.training.checks import check_count, check_data, check_penalties, check_positive, check_task
-from funcnet.training.epoch import Examples, State, compiled_epoch, epoch, evaluate, new_order, new_state
+from funcnet.training.epoch import Examples, State, epoch, epoch_program, evaluate, new_order, new_state
 from funcnet.training.failure import NonFinite, NonFiniteLoss, locate
 from funcnet.training.metrics import Task, means, variation
 from funcnet.types import AnyArray, KeyArray, Params
@@ -106,7 +106,7 @@ def prepare(
     state = new_state(state_key, jax.tree.map(jnp.asarray, params), optimizer)
     start = time.perf_counter()
     rows = None if batch_size is None else new_order(state.key, train.x.shape[0], batch_size)
-    compiled_epoch(net).lower(net, optimizer, rows, state, train, task).compile()  # what follows finds it compiled
+    epoch_program(net).lower(net, optimizer, rows, state, train, task).compile()  # what follows finds it compiled
     if held_out is not None:
         evaluate.lower(net, state.params, held_out, task).compile()
     seconds = time.perf_counter() - start
