@@ -1,4 +1,4 @@
-"""The contenders of `epoch.py`: four ways to train the same network, and the matrix products that none can do without.
+"""The contenders of `epoch.py`: four ways to train the same network.
 
 Each trains one further epoch a call, in batches of a new random order, and is otherwise written as its users write it.
 """
@@ -20,10 +20,6 @@ from sklearn.neural_network import MLPClassifier
 import funcnet as fn
 
 FUNCNET, SKLEARN, TORCH, STEP_LOOP = "funcnet", "scikit-learn", "PyTorch", "JAX step loop"
-STIR = 1e-5
-"""How much of a product goes into the next step's input, so that no step is like the one before."""
-EIGEN = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE"}
-"""XLA's other library for products on CPUs, faster for some shapes."""
 
 
 class Problem(NamedTuple):
@@ -61,11 +57,17 @@ class Settings(NamedTuple):
         batch_size: Examples for each step.
         rate: The learning rate.
         optimizer: "adam"; or "sgd", whose first step shows the gradient.
+        cycle: Epochs in which the rate rises to that and falls again; None for a constant rate.
     """
 
     batch_size: int = 128
     rate: float = 1e-3
     optimizer: str = "adam"
+    cycle: int | None = None
+
+    def steps(self, n: int) -> int:
+        """Those of the cycle, on n examples."""
+        return (self.cycle or 1) * -(-n // self.batch_size)
 
 
 class Peer(NamedTuple):
@@ -89,9 +91,11 @@ def copies(params: Any) -> list[np.ndarray]:
     return [np.array(leaf) for leaf in jax.tree.leaves(params)]
 
 
-def optax_of(settings: Settings) -> optax.GradientTransformation:
-    """The optimizer for the contenders that take Optax's."""
-    return optax.adam(settings.rate) if settings.optimizer == "adam" else optax.sgd(settings.rate)
+def optax_of(settings: Settings, n: int) -> optax.GradientTransformation:
+    """The optimizer for the contenders that take Optax's, on n examples."""
+    cycle = optax.cosine_onecycle_schedule(settings.steps(n), settings.rate)
+    rate = cycle if settings.cycle else settings.rate
+    return optax.adam(rate) if settings.optimizer == "adam" else optax.sgd(rate)
 
 
 def funcnet_peer(problem: Problem, settings: Settings) -> Peer:
@@ -99,7 +103,13 @@ def funcnet_peer(problem: Problem, settings: Settings) -> Peer:
     net, params, x, y, x_test, y_test, seed = problem
     key = jax.random.key(seed)
     prepared = fn.training.prepare(
-        key, net, optax_of(settings), (x, y), batch_size=settings.batch_size, validation=(x_test, y_test), params=params
+        key,
+        net,
+        optax_of(settings, len(x)),
+        (x, y),
+        batch_size=settings.batch_size,
+        validation=(x_test, y_test),
+        params=params,
     )
     test: Any = prepared.validation
     prepared = prepared._replace(validation=None)  # evaluated by `accuracy`, not in every epoch
@@ -165,6 +175,9 @@ def torch_peer(problem: Problem, settings: Settings) -> Peer:
                 own.copy_(torch.from_numpy(given.T))
     learner = partial(torch.optim.Adam, fused=True) if settings.optimizer == "adam" else torch.optim.SGD
     optimizer, taken = learner(model.parameters(), lr=settings.rate), 0
+    steps = settings.steps(len(x))
+    cycle = partial(torch.optim.lr_scheduler.OneCycleLR, optimizer, settings.rate, steps, cycle_momentum=False)
+    schedule = cycle() if settings.cycle else None
 
     def epoch() -> None:
         nonlocal taken
@@ -173,6 +186,8 @@ def torch_peer(problem: Problem, settings: Settings) -> Peer:
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
+            if schedule is not None:
+                schedule.step()
             taken += 1
 
     def accuracy() -> float:
@@ -188,7 +203,7 @@ def torch_peer(problem: Problem, settings: Settings) -> Peer:
 def step_loop_peer(problem: Problem, settings: Settings) -> Peer:
     """One compiled step of a loss in plain JAX under `jax.value_and_grad`, called for each batch from Python."""
     x, y = problem.x, problem.y.astype(np.int32)
-    optimizer, random = optax_of(settings), np.random.default_rng(problem.seed)
+    optimizer, random = optax_of(settings, len(x)), np.random.default_rng(problem.seed)
     given = [jnp.array(array) for array in problem.matrices()]
     params = list(zip(given[0::2], given[1::2], strict=True))
     opt_state, taken = optimizer.init(params), 0
@@ -234,67 +249,3 @@ def available() -> tuple[dict[str, Builder], list[str]]:
     if find_spec("torch"):
         return peers | {TORCH: torch_peer, STEP_LOOP: step_loop_peer}, []
     return peers | {STEP_LOOP: step_loop_peer}, [f"{TORCH} is left out: the package torch is not installed"]
-
-
-Products = Callable[[], tuple[Any, Any]]
-"""Runs the products of so many steps; returns the last step's input and its products Aᵀ Δ."""
-
-
-def numpy_products(ws: list[np.ndarray], x: np.ndarray, steps: int) -> Products:
-    """By NumPy, into arrays that are there."""
-    outputs, cotangents = ([np.empty((len(x), w.shape[1]), np.float32) for w in ws] for _ in range(2))
-    grads = [np.empty_like(w) for w in ws]
-
-    def run() -> tuple[Any, Any]:
-        inputs = [x.copy(), *outputs]
-        for _ in range(steps):
-            for a, w, z in zip(inputs, ws, outputs, strict=False):
-                np.matmul(a, w, out=z)
-            d = outputs[-1]
-            for i in reversed(range(len(ws))):
-                np.matmul(inputs[i].T, d, out=grads[i])
-                if i > 0:
-                    d = np.matmul(d, ws[i].T, out=cotangents[i - 1])
-            inputs[0][0, 0] += np.float32(STIR) * grads[0][0, 0]
-        return inputs[0], grads
-
-    return run
-
-
-def xla_products(ws: list[np.ndarray], x: np.ndarray, steps: int, options: dict[str, Any]) -> Products | None:
-    """By XLA, all steps in one program; None where this compiler does not know the options.
-
-    All products of a step depend on its input, and that on the products of the step before. So none can be moved out
-    of the loop or left out; and since the input's entry is written after its last use, nothing is copied for it.
-    """
-
-    def one_step(_: Any, carried: Any) -> Any:
-        ws, x, _ = carried
-        inputs = [x]
-        for w in ws:
-            inputs.append(jnp.matmul(inputs[-1], w, precision="highest"))
-        d, grads = inputs[-1], []
-        for i in reversed(range(len(ws))):
-            grads.insert(0, jnp.matmul(inputs[i].T, d, precision="highest"))
-            d = jnp.matmul(d, ws[i].T, precision="highest") if i > 0 else d
-        return ws, x.at[0, 0].add(STIR * grads[0][0, 0]), grads
-
-    def program(ws: Any, x: Any) -> Any:
-        return jax.lax.fori_loop(0, steps, one_step, (ws, x, [jnp.zeros_like(w) for w in ws]))[1:]
-
-    arguments = [jnp.asarray(w) for w in ws], jnp.asarray(x)
-    try:
-        compiled = jax.jit(program, compiler_options=options).lower(*arguments).compile()
-    except jax.errors.JaxRuntimeError:  # options come and go with the compiler's versions
-        return None
-    return lambda: compiled(*arguments)
-
-
-def products(widths: tuple[int, ...], batch_size: int, steps: int) -> dict[str, Products]:
-    """A W, Aᵀ Δ and, but for the first layer, Δ Wᵀ, of so many steps, nothing else; matrices are random."""
-    random = np.random.default_rng(0)
-    ws = [random.normal(0, i**-0.5, (i, o)).astype(np.float32) for i, o in pairwise(widths)]
-    x = random.normal(0, 1, (batch_size, widths[0])).astype(np.float32)
-    runs = {"NumPy": numpy_products(ws, x, steps), "XLA": xla_products(ws, x, steps, {})}
-    runs["XLA by Eigen"] = xla_products(ws, x, steps, EIGEN)
-    return {name: run for name, run in runs.items() if run}

@@ -272,9 +272,9 @@ def epoch_in_order(
 def evaluate(
     net: MLP, params: Params, data: Examples, task: Task = "classification", rows: int = EVALUATION_ROWS
 ) -> Sums:
-    """Loss and scores of all examples without dropout, a block of rows at a time so that memory stays bounded."""
+    """Loss and scores of all examples without dropout, at most `rows` at a time so that memory stays bounded."""
     params, n = lift_params(params), data.x.shape[0]
-    rows = min(rows, n)
+    rows = -(-n // -(-n // rows))  # blocks of one size if there are such: a rest is a program of its own
 
     def sums(block: Examples) -> Sums:
         outputs, _ = forward(net, params, block.x, None)
