@@ -39,7 +39,7 @@ WAY_TARGETS = {SKLEARN: 3.0, TORCH: 1.5}
 COMPILE_TARGET = 1.0
 """Seconds that compiling an epoch may take."""
 CYCLES = {NETWORKS[0]: Settings(rate=4e-3, cycle=12), NETWORKS[1]: Settings(rate=2e-3, cycle=5)}
-"""How the networks learn on their way to 98 %: the same for all whose Adam knows schedules."""
+"""How the networks learn on their way to 98 %: the same where Adam knows schedules, as long as funcnet needs."""
 SKLEARN_WAY = Settings(batch_size=200)
 """scikit-learn's own defaults; its Adam has a constant rate."""
 PRODUCTS_TOLERANCE = 4 * TOLERANCE["float32"]

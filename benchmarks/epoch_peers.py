@@ -186,9 +186,9 @@ def torch_peer(problem: Problem, settings: Settings) -> Peer:
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
-            if schedule is not None:
-                schedule.step()
             taken += 1
+            if schedule is not None and taken < steps:  # it refuses to go on after its end
+                schedule.step()
 
     def accuracy() -> float:
         with torch.no_grad():

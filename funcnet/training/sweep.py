@@ -209,7 +209,7 @@ def _epoch(
 
 def _metrics(task: Task, sums: tuple[Sums, Sums], varied: tuple[Any, Any]) -> History:
     """The metrics of all networks after an epoch, by name."""
-    train, validation = (Sums(*map(np.asarray, part)) for part in sums)
+    train, validation = jax.device_get(sums)
     records = [
         means(task, "train", Sums(*(leaf[i] for leaf in train)), varied[0])
         | means(task, "validation", Sums(*(leaf[i] for leaf in validation)), varied[1])
