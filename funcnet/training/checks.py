@@ -102,6 +102,16 @@ def check_penalties(net: MLP) -> None:
         raise ValueError(f"dropout must be in [0, 1); got {float(net.dropout)}")
 
 
+def check_optimizer(optimizer: Any) -> None:
+    """Refuse what is no Optax transformation.
+
+    Raises:
+        TypeError: If it has no `init` and `update`.
+    """
+    if not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
+        raise TypeError(f"optimizer must be an Optax transformation such as optax.adam(1e-3); got {optimizer!r}")
+
+
 def check_count(name: str, value: Any) -> int:
     """A whole number of at least 1.
 

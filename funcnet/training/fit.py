@@ -15,7 +15,14 @@ from jaxtyping import Bool, Float, Real
 from funcnet.boundary import check_network
 from funcnet.network import MLP, check_key, init
 from funcnet.precision import work_dtype
-from funcnet.training.checks import check_count, check_data, check_penalties, check_positive, check_task
+from funcnet.training.checks import (
+    check_count,
+    check_data,
+    check_optimizer,
+    check_penalties,
+    check_positive,
+    check_task,
+)
 from funcnet.training.epoch import Examples, State, epoch, epoch_program, evaluate, new_order, new_state
 from funcnet.training.failure import NonFinite, NonFiniteLoss, locate
 from funcnet.training.metrics import Task, means, variation
@@ -91,8 +98,7 @@ def prepare(
     Arguments and errors are those of `fit`.
     """
     check_key(key)
-    if not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
-        raise TypeError(f"optimizer must be an Optax transformation such as optax.adam(1e-3); got {optimizer!r}")
+    check_optimizer(optimizer)
     init_key, state_key = jax.random.split(key)
     params = init(init_key, net) if params is None else params
     check_network(net, params)

@@ -14,7 +14,7 @@ import optax
 
 from funcnet.network import MLP, check_key, init
 from funcnet.precision import work_dtype
-from funcnet.training.checks import check_count, check_data, check_penalties, check_task
+from funcnet.training.checks import check_count, check_data, check_optimizer, check_penalties, check_task
 from funcnet.training.epoch import Examples, State, epoch_in_order, evaluate, new_order, new_state
 from funcnet.training.fit import Data, History
 from funcnet.training.metrics import Sums, Task, means, metric_names, variation
@@ -101,13 +101,14 @@ def fit_many(
     >>> from funcnet.training import fit_many, grid
     >>> net = fn.MLP((2, 8, 2), activation=fn.tanh, loss=fn.softmax_cross_entropy)
     >>> xor = jnp.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]]), jnp.array([0, 1, 1, 0])
-    >>> adam = optax.inject_hyperparams(optax.adam)(learning_rate=1.0)
-    >>> settings = grid(learning_rate=[0.0, 0.1], seed=[0, 1])
-    >>> sweep = fit_many(jax.random.key(0), net, adam, xor, settings, epochs=60, validation=xor)
+    >>> descent = optax.inject_hyperparams(optax.sgd)(learning_rate=1.0)
+    >>> settings = grid(learning_rate=[0.0, 1.0], seed=[0, 1])
+    >>> sweep = fit_many(jax.random.key(0), net, descent, xor, settings, epochs=100, validation=xor)
     >>> sweep.best in (2, 3), float(sweep.history["validation_accuracy"][-1, sweep.best])
     (True, 1.0)
     """
     check_key(key)
+    check_optimizer(optimizer)
     epochs, task = check_count("epochs", epochs), check_task(net, task)
     columns = _checked(settings)
     order_key, seed_key = jax.random.split(key)
