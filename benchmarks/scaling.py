@@ -86,7 +86,7 @@ class Options:
     """What a gradient costs against width, depth, batch and classes, and what compiling costs against depth."""
 
     quick: bool = False
-    """Three small points of each sweep and few rounds, to see that it works."""
+    """Three small points of each sweep and one round, to see that it works."""
     repeats: int = 40
     """Timed rounds of each point, fewer where a round takes long."""
     out: Path = Path("benchmarks/results")
@@ -130,7 +130,7 @@ def timed(runs: dict[str, Callable[[], Any]], least: float, repeats: int) -> dic
     calls = max(1, ceil(least / slowest))
     rounds = min(repeats, max(3, int(POINT / (len(runs) * calls * slowest))))
     times = interleaved({name: often(run, calls) for name, run in runs.items()}, rounds, warm_up=min(calls - 1, 1))
-    quiet = interleaved({CONTROL: control()}, min(repeats, 5), warm_up=1)
+    quiet = interleaved({CONTROL: control()}, min(repeats, 5), warm_up=min(repeats - 1, 1))
     return {name: taken / calls for name, taken in times.items()} | quiet
 
 
@@ -253,7 +253,7 @@ def draw_sweep(axes: Axes, sweep: Sweep, points: Sequence[dict[str, Any]], grown
         memory.plot(values, [p[way]["temporary"] for p in points], ":", color=colour, linewidth=1)
     axes.set(xscale="log", yscale="log", xlabel=sweep.name, ylabel=f"seconds, {sweep.timed}")
     axes.set_xticks(values, [f"{value:,}" for value in values], fontsize=7, rotation=45)
-    axes.minorticks_off()
+    axes.set_xticks([], minor=True)
     memory.set(yscale="log")
     memory.set_ylabel("temporary bytes (dotted)", fontsize=7)
     axes.set_title(sweep.network, fontsize=8)
@@ -270,7 +270,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     panels = figure.subplots(2, 3).flat
     for sweep, axes in zip(SWEEPS, panels, strict=False):
         values = sweep.quick if options.quick else sweep.values
-        measured = [measure(sweep, value, 2 if options.quick else options.repeats) for value in values]
+        measured = [measure(sweep, value, 1 if options.quick else options.repeats) for value in values]
         points = [point for point, _ in measured]
         own, quiet = growth(sweep, points), noise({CONTROL: np.concatenate([times for _, times in measured])})
         title, lines = f"{sweep.name}: {sweep.network}", table_of(sweep, points, own)
