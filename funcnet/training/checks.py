@@ -67,8 +67,9 @@ def _checked_weights(weights: Any, n: int, dtype: Any) -> np.ndarray:
 
 def _check_finite(name: str, array: np.ndarray, numbers: np.ndarray | None = None) -> None:
     """Refuse what is not finite; `numbers` are those of the rows in the caller's data."""
-    bad = np.argwhere(~np.isfinite(array))
-    if len(bad):
+    finite = np.isfinite(array)
+    if not finite.all():
+        bad = np.argwhere(~finite)
         row, *rest = (int(i) for i in bad[0])
         place = [row if numbers is None else int(numbers[row]), *rest]
         raise ValueError(f"{name} must be finite; got {array[tuple(bad[0])]} at {place}")
