@@ -13,13 +13,12 @@ from pathlib import Path
 import jax
 import numpy as np
 import tyro
-from epoch_peers import Peer, Problem, Settings, funcnet_peer
+from epoch_peers import Peer, Problem, Settings, examples, funcnet_peer
 from rich.console import Console
 from timing import CONTROL, control, interleaved, machine, noise, spread, write_results
 
 import funcnet as fn
 from funcnet.checking import reference_value_and_grad
-from funcnet.data import load
 
 TARGET = 1.4
 BOUNDS = {"float32": 1e-5, "bfloat16": 8 * 2.0**-8}
@@ -46,15 +45,7 @@ def problems(options: Options) -> dict[str, Problem]:
     """The same problem in both precisions."""
     widths = (64, 32, 32, 10) if options.quick else (784, 1024, 1024, 10)
     net = fn.MLP(widths, activation=fn.relu, loss=fn.softmax_cross_entropy)
-    if options.quick:
-        random = np.random.default_rng(0)
-        y = random.integers(0, 10, 1500).astype(np.int32)
-        x = (random.normal(0, 1, (10, 64))[y] + random.normal(0, 1, (1500, 64))).astype(np.float32)
-        data = x[:1000], y[:1000], x[1000:], y[1000:]
-    else:
-        parts = load("mnist", folder=options.data_dir)
-        data = parts["train"].x, parts["train"].y, parts["test"].x, parts["test"].y
-    one = Problem(net, None, *data)
+    one = Problem(net, None, *examples(options.quick, options.data_dir))
     return {"float32": one, "bfloat16": one._replace(net=replace(net, operand_dtype="bfloat16"))}
 
 

@@ -17,7 +17,7 @@ import jax
 import numpy as np
 import optax
 import tyro
-from epoch_peers import FUNCNET, SKLEARN, STEP_LOOP, TORCH, Builder, Problem, Settings, available
+from epoch_peers import FUNCNET, SKLEARN, STEP_LOOP, TORCH, Builder, Problem, Settings, available, examples
 from epoch_products import products
 from rich.console import Console
 from rich.table import Table
@@ -25,7 +25,6 @@ from timing import CONTROL, control, interleaved, machine, noise, seconds, sprea
 
 import funcnet as fn
 from funcnet.checking import TOLERANCE, compare, reference_value_and_grad
-from funcnet.data import load
 
 NETWORKS, QUICK = ((784, 128, 10), (784, 512, 512, 10)), ((64, 32, 10),)
 BATCH, WANTED, PRODUCTS = 128, 0.98, "products alone"
@@ -82,14 +81,7 @@ class Way(NamedTuple):
 
 def problems(options: Options) -> list[Problem]:
     """The networks, each with initial parameters and data."""
-    if options.quick:
-        random = np.random.default_rng(0)
-        y = random.integers(0, 10, 2500).astype(np.int32)
-        x = (random.normal(0, 1, (10, 64))[y] + random.normal(0, 1, (2500, 64))).astype(np.float32)
-        data = x[:2000], y[:2000], x[2000:], y[2000:]
-    else:
-        parts = load("mnist", folder=options.data_dir)
-        data = parts["train"].x, parts["train"].y, parts["test"].x, parts["test"].y
+    data = examples(options.quick, options.data_dir)
     networks = QUICK if options.quick else NETWORKS
     nets = [fn.MLP(widths, activation=fn.relu, loss=fn.softmax_cross_entropy) for widths in networks]
     return [Problem(net, fn.init(jax.random.key(0), net, dtype="float32"), *data) for net in nets]

@@ -9,6 +9,7 @@ from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -18,6 +19,7 @@ import optax
 from sklearn.neural_network import MLPClassifier
 
 import funcnet as fn
+from funcnet.data import load
 
 FUNCNET, SKLEARN, TORCH, STEP_LOOP = "funcnet", "scikit-learn", "PyTorch", "JAX step loop"
 
@@ -48,6 +50,18 @@ class Problem(NamedTuple):
         random = np.random.default_rng(self.seed)
         layers = [(random.normal(0, math.sqrt(2 / i), (i, o)), np.zeros(o)) for i, o in pairwise(self.net.widths)]
         return [array.astype(np.float32) for layer in layers for array in layer]
+
+
+def examples(quick: bool, folder: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """MNIST to learn from and to be tested on; for a quick run ten random blobs."""
+    if not quick:
+        parts = load("mnist", folder=folder)
+        train, test = parts["train"], parts["test"]
+        return train.x, train.y, test.x, test.y
+    random = np.random.default_rng(0)
+    y = random.integers(0, 10, 2500).astype(np.int32)
+    x = (random.normal(0, 1, (10, 64))[y] + random.normal(0, 1, (2500, 64))).astype(np.float32)
+    return x[:2000], y[:2000], x[2000:], y[2000:]
 
 
 class Settings(NamedTuple):

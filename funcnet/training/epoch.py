@@ -1,6 +1,6 @@
 """One step, one epoch, one evaluation: pure functions, the last two compiled as one program each."""
 
-from functools import cache, partial
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -16,7 +16,7 @@ from funcnet.precision import cast_like
 from funcnet.sweeps import forward
 from funcnet.training.metrics import Sums, Task, scores
 from funcnet.training.pixels import from_bytes
-from funcnet.training.programs import Options, options_for
+from funcnet.training.programs import compiled
 from funcnet.types import KeyArray, Params
 
 EVALUATION_ROWS = 1024
@@ -225,12 +225,7 @@ def epoch(
 
 def epoch_program(net: MLP) -> Any:
     """`epoch_in_order` compiled with the options that suit the network; equal networks compile once."""
-    return _compiled(tuple(options_for(net).items()))
-
-
-@cache
-def _compiled(options: Options) -> Any:
-    return jax.jit(epoch_in_order, static_argnames=("optimizer", "task"), compiler_options=dict(options))
+    return compiled(epoch_in_order, net)
 
 
 def epoch_in_order(

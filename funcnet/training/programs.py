@@ -3,7 +3,9 @@
 What each is worth is measured in `benchmarks/NOTES.md`.
 """
 
+from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +26,16 @@ def options_for(net: MLP) -> dict[str, str | bool]:
         return {}
     wanted = IN_PLACE + (EIGEN if net.n_layers <= 2 else ())
     return {name: value for name, value in wanted if _known(name, value)}
+
+
+def compiled(function: Callable[..., Any], net: MLP) -> Any:
+    """A function of optimizer and task among others, compiled with the options that suit the network, once for each."""
+    return _compiled(function, tuple(options_for(net).items()))
+
+
+@cache
+def _compiled(function: Callable[..., Any], options: Options) -> Any:
+    return jax.jit(function, static_argnames=("optimizer", "task"), compiler_options=dict(options))
 
 
 @cache

@@ -4,7 +4,6 @@ import dataclasses
 import itertools
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cache
 from typing import Any, NamedTuple
 
 import jax
@@ -18,7 +17,7 @@ from funcnet.training.checks import check_count, check_data, check_optimizer, ch
 from funcnet.training.epoch import Examples, State, epoch_in_order, evaluate, new_order, new_state
 from funcnet.training.fit import Data, History
 from funcnet.training.metrics import Sums, Task, means, metric_names, variation
-from funcnet.training.programs import Options, options_for
+from funcnet.training.programs import compiled
 from funcnet.types import KeyArray, Params
 
 Settings = Mapping[str, Sequence[float]]
@@ -117,7 +116,7 @@ def fit_many(
     dtype = work_dtype(states.params[0].w.dtype)
     train, held_out = check_data(net, data, dtype), check_data(net, validation, dtype, "validation", learning=False)
     batch_size = min(check_count("batch_size", batch_size), train.x.shape[0])
-    program, n = _compiled(tuple(options_for(net).items())), train.x.shape[0]
+    program, n = compiled(_epoch, net), train.x.shape[0]
     times = [time.perf_counter()]
     program.lower(nets, optimizer, new_order(order_key, n, batch_size), states, train, held_out, task).compile()
     times.append(time.perf_counter())
@@ -183,11 +182,6 @@ def _states(
         return states
     opt_state: Any = states.opt_state
     return states._replace(opt_state=opt_state._replace(hyperparams={**known, **values}))
-
-
-@cache
-def _compiled(options: Options) -> Any:
-    return jax.jit(_epoch, static_argnames=("optimizer", "task"), compiler_options=dict(options))
 
 
 def _epoch(
