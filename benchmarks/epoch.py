@@ -20,7 +20,7 @@ import tyro
 from epoch_peers import FUNCNET, SKLEARN, STEP_LOOP, TORCH, Builder, Problem, Settings, available, examples
 from epoch_products import products
 from rich.console import Console
-from rich.table import Table
+from tables import Lines, markdown, shown
 from timing import CONTROL, control, interleaved, machine, noise, seconds, spread, write_results
 
 import funcnet as fn
@@ -230,10 +230,11 @@ def way_text(ways: list[Way]) -> str:
     return f"{np.median(times):.3g} ({min(times):.3g}–{max(times):.3g}), {min(epochs)}–{max(epochs)} epochs"
 
 
-def lines(measured: dict[str, Any]) -> list[list[str]]:
-    """The table of a network: its header and a row for each contender."""
-    way = f"seconds to {measured['wanted']:.0%}"
-    rows = [["contender", "seconds an epoch", "ratio to funcnet", "test accuracy", way, "targets"]]
+def table_of(title: str, measured: dict[str, Any]) -> Lines:
+    """The table of a network: a row for each contender."""
+    header = ["contender", "seconds an epoch", "ratio to funcnet", "test accuracy"]
+    header += [f"seconds to {measured['wanted']:.0%}", "targets"]
+    rows = []
     for name in [name for name in measured["seconds"] if name != CONTROL]:
         both = [spread(np.array(values)) for values in (measured["seconds"][name], ratios(measured, name))]
         both = [f"{median:.3g} ({low:.3g}–{high:.3g})" for median, low, high in both]
@@ -242,7 +243,7 @@ def lines(measured: dict[str, Any]) -> list[list[str]]:
         own = [one for one in measured["targets"] if one["row"] == name]
         met = [f"{t['what']} {t['target']:g}: {t['measured']:.3g}, {'not ' * (not t['reached'])}reached" for t in own]
         rows.append([name, *both, accuracy, way, "; ".join(met)])
-    return rows
+    return Lines(title, header, rows)
 
 
 def notes(measured: dict[str, Any]) -> list[str]:
@@ -274,13 +275,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     for problem in given:
         name, measured = "-".join(map(str, problem.net.widths)), measure(problem, builders, options)
         measured["targets"] = targets(measured)
-        (header, *rows), under = lines(measured), notes(measured)
-        table = Table(*header, title=name)
-        for row in rows:
-            table.add_row(*row)
-        console.print(table, *under, sep="\n")
-        text = "\n".join(f"| {' | '.join(row)} |" for row in (header, ["---"] * len(header), *rows))
-        page += [f"**{name}**", text, *under]
+        lines, under = table_of(name, measured), notes(measured)
+        console.print(shown(lines), *under, sep="\n")
+        page += [markdown(lines), *under]
         record[name] = measured | {"ways": {n: [way._asdict() for way in w] for n, w in measured["ways"].items()}}
         stem = "epoch_quick" if options.quick else "epoch"
         said = write_results(options.out, stem, record, "\n\n".join(page), *packages)

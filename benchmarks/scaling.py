@@ -14,11 +14,11 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 import tyro
-from manual_vs_autodiff import Contender, arguments_of, autodiff, build, check_equal, closed_form
+from manual_vs_autodiff import Case, Contender, arguments_of, autodiff, build, check_equal, closed_form
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from rich.console import Console
-from rich.table import Table
+from tables import Lines, markdown, shown
 from timing import CONTROL, control, interleaved, machine, noise, seconds, spread, write_results, write_whole
 
 from funcnet.checking import TOLERANCE, compare
@@ -43,7 +43,7 @@ class Sweep(NamedTuple):
         network: What is run, in words.
         values: Its values, in order.
         quick: Three small ones.
-        case: Widths and batch from a value.
+        case: The case of a value.
         timed: What is timed.
     """
 
@@ -51,7 +51,7 @@ class Sweep(NamedTuple):
     network: str
     values: tuple[int, ...]
     quick: tuple[int, ...]
-    case: Callable[[int], tuple[tuple[int, ...], int]]
+    case: Callable[[int], Case]
     timed: str = "one gradient"
 
     @property
@@ -66,16 +66,16 @@ DEPTHS = (1, 2, 4, 8, 16, 32)
 BATCHES = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 CLASSES = (10, 30, 100, 300, 1000, 3000, 10_000, 30_000, 100_000)
 SWEEPS = (
-    Sweep("width", "w-w-w-10, batch 128", WIDTHS, (16, 32, 64), lambda w: ((w, w, w, 10), 128)),
-    Sweep("depth", "128-128ᵈ-10, batch 128", DEPTHS, (1, 2, 4), lambda d: ((128,) * (d + 1) + (10,), 128)),
-    Sweep("batch", "784-512-512-10", BATCHES, (8, 16, 32), lambda n: ((784, 512, 512, 10), n)),
-    Sweep("classes", "64-64-k, batch 128", CLASSES, (10, 30, 100), lambda k: ((64, 64, k), 128)),
+    Sweep("width", "w-w-w-10, batch 128", WIDTHS, (16, 32, 64), lambda w: Case((w, w, w, 10), 128)),
+    Sweep("depth", "128-128ᵈ-10, batch 128", DEPTHS, (1, 2, 4), lambda d: Case((128,) * (d + 1) + (10,), 128)),
+    Sweep("batch", "784-512-512-10", BATCHES, (8, 16, 32), lambda n: Case((784, 512, 512, 10), n)),
+    Sweep("classes", "64-64-k, batch 128", CLASSES, (10, 30, 100), lambda k: Case((64, 64, k), 128)),
     Sweep(
         "depth of what is compiled",
         "32-32ᵈ-10, batch 32",
         (*DEPTHS, 64, 128, 256),
         (1, 2, 4),
-        lambda d: ((32,) * (d + 1) + (10,), 32),
+        lambda d: Case((32,) * (d + 1) + (10,), 32),
         BUILDING,
     ),
 )
@@ -136,7 +136,7 @@ def timed(runs: dict[str, Callable[[], Any]], least: float, repeats: int) -> dic
 
 def measure(sweep: Sweep, value: int, repeats: int) -> tuple[dict[str, Any], np.ndarray]:
     """One point, and the times of the control workload beside it."""
-    arguments = arguments_of(*sweep.case(value), "float32")
+    arguments = arguments_of(sweep.case(value))
     contenders = {name: build(way, arguments) for name, way in WAYS.items()}
     point: dict[str, Any] = {"value": value, "checked": check(arguments, contenders)}
     if sweep.builds:
@@ -146,7 +146,7 @@ def measure(sweep: Sweep, value: int, repeats: int) -> tuple[dict[str, Any], np.
     for name, contender in contenders.items():
         point[name] = {
             "seconds": spread(times[name])._asdict(),
-            "trace": contender.trace,
+            "trace": contender.trace + contender.lower,
             "compile": contender.compile,
             "temporary": contender.temporary,
             "flops": contender.flops,
@@ -189,10 +189,6 @@ def growth(sweep: Sweep, points: Sequence[dict[str, Any]]) -> list[dict[str, Any
     return rows
 
 
-Lines = tuple[list[str], list[list[str]]]
-"""A table: its header and its rows."""
-
-
 def table_of(sweep: Sweep, points: Sequence[dict[str, Any]], grown: Sequence[dict[str, Any]]) -> Lines:
     """The points of a sweep for people, closed form | autodiff, with the slope of the time since the point before."""
     header = [sweep.name, f"{sweep.timed}, closed form", "autodiff", "ratio", "slopes", "temporary, MB", "MFLOP"]
@@ -210,7 +206,7 @@ def table_of(sweep: Sweep, points: Sequence[dict[str, Any]], grown: Sequence[dic
         ratio = "{median:.3f} ({low:.3f}–{high:.3f})".format_map(point["ratio"])
         steep = " / ".join(f"{local[way][i]:.2f}" for way in WAYS) if i else ""
         rows.append([f"{point['value']:,}", *times, ratio, steep, *both, point["checked"]])
-    return header, rows
+    return Lines(f"{sweep.name}: {sweep.network}", header, rows)
 
 
 def growth_table(grown: Sequence[dict[str, Any]]) -> Lines:
@@ -221,21 +217,8 @@ def growth_table(grown: Sequence[dict[str, Any]]) -> Lines:
         where = "no bend" if bends is None else f"after {bends[0]:,}; final slope from {bends[1]:,} on"
         way = "closed form" if row["way"] == "closed" else row["way"]
         rows.append([row["sweep"], row["quantity"], way, f"{row['final']:.2f}", where])
-    return ["sweep", "quantity", "way", "final slope", "bend"], rows
-
-
-def shown(title: str, lines: Lines) -> Table:
-    """A table for the terminal."""
-    table = Table(*lines[0], title=title)
-    for row in lines[1]:
-        table.add_row(*row)
-    return table
-
-
-def markdown(title: str, lines: Lines) -> str:
-    """The same for a page."""
-    header, rows = lines
-    return "\n".join([f"**{title}**\n", *(f"| {' | '.join(row)} |" for row in (header, ["---"] * len(header), *rows))])
+    title = f"Slopes of the upper half; a bend is where a slope is {BEND} off"
+    return Lines(title, ["sweep", "quantity", "way", "final slope", "bend"], rows)
 
 
 def draw_sweep(axes: Axes, sweep: Sweep, points: Sequence[dict[str, Any]], grown: Sequence[dict[str, Any]]) -> None:
@@ -273,17 +256,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         measured = [measure(sweep, value, 1 if options.quick else options.repeats) for value in values]
         points = [point for point, _ in measured]
         own, quiet = growth(sweep, points), noise({CONTROL: np.concatenate([times for _, times in measured])})
-        title, lines = f"{sweep.name}: {sweep.network}", table_of(sweep, points, own)
-        console.print(shown(title, lines), quiet, sep="\n")
-        page.append(f"{markdown(title, lines)}\n\n{quiet}")
+        lines = table_of(sweep, points, own)
+        console.print(shown(lines), quiet, sep="\n")
+        page.append(f"{markdown(lines)}\n\n{quiet}")
         record[sweep.name] = {"network": sweep.network, "points": points, "growth": own, "noise": quiet}
         draw_sweep(axes, sweep, points, own)
         grown += own
     figure.axes[len(SWEEPS)].set_axis_off()  # the sixth panel is not used
     figure.suptitle(machine(), fontsize=7)
     name = "scaling_quick" if options.quick else "scaling"
-    console.print(shown("Growth", growth_table(grown)))
-    page.append(markdown(f"Slopes of the upper half; a bend is where a slope is {BEND} off", growth_table(grown)))
+    console.print(shown(growth_table(grown)))
+    page.append(markdown(growth_table(grown)))
     write_whole(options.out / f"{name}.png", lambda path: figure.savefig(path, dpi=120))
     console.print(write_results(options.out, name, record, "\n\n".join(page), "matplotlib"))
     return 0

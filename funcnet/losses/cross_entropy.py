@@ -73,6 +73,7 @@ def _one_hot(labels: Int[Array, " n"] | Bool[Array, " n"], k: int) -> Bool[Array
     return labels.astype(jnp.int32)[:, None] == jnp.arange(k, dtype=jnp.int32)[None, :]
 
 
+@jax.jit  # value and gradient both need it; so a program that has both traces and lowers it once
 def _softmax(z: Outputs) -> _Softmax:
     is_top = _one_hot(jnp.argmax(z, axis=1), z.shape[1])
     top = jnp.sum(jnp.where(is_top, z, 0), axis=1, keepdims=True)
