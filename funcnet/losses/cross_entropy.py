@@ -81,8 +81,9 @@ def _softmax(z: Outputs) -> _Softmax:
     e = jnp.where(is_top, 0, jnp.exp(-gap))
     rest = jnp.sum(e, axis=1, keepdims=True)
     masked = top == -jnp.inf
-    p = jnp.where(masked, 0, jnp.where(is_top, 1, e) / (1 + rest))
-    q = jnp.where(is_top, rest / (1 + rest), 1 - p)
+    p_top = 1 / (1 + rest)
+    p = jnp.where(masked, 0, jnp.where(is_top, 1, e) * p_top)
+    q = jnp.where(is_top, rest * p_top, 1 - p)
     return _Softmax(is_top, gap, p, q, jnp.log1p(rest), masked)
 
 
