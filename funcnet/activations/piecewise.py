@@ -41,12 +41,12 @@ def _identity_slope(z: Values, h: Values) -> Values:
 
 
 def _relu_slope(z: Values, h: Values) -> Values:
-    """φ'(z) = 1 for h > 0, else 0: from the output alone, and 0 at the kink.
+    """φ'(z) = 1 for z > 0, which is where h > 0, else 0, also at the kink.
 
     Derivation:
-        φ(z) = max(z, 0), so dφ = dz where z > 0 and dφ = 0 where z < 0; z > 0 exactly where h > 0.
+        φ(z) = max(z, 0), so dφ = dz where z > 0 and dφ = 0 where z < 0.
     """
-    return (h > 0).astype(h.dtype)
+    return (z > 0).astype(h.dtype)
 
 
 @at_least_float32
