@@ -9,7 +9,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from funcnet.network import MLP, check_key
+from funcnet.network import MLP, check_key, check_net
 from funcnet.precision import is_floating
 from funcnet.types import Layer
 
@@ -21,10 +21,7 @@ def check_network(net: Any, params: Any) -> None:
         TypeError: If net is no MLP, params no tuple of layers, or their dtypes are not one floating-point dtype.
         ValueError: If the number of layers or a shape does not match the widths.
     """
-    if not isinstance(net, MLP):
-        raise TypeError(f"net must be a funcnet.MLP; got {type(net).__name__}")
-    _check_scalar("l2", net.l2)
-    _check_scalar("dropout", net.dropout)
+    check_net(net)
     if not isinstance(params, tuple) or not all(isinstance(layer, Layer) for layer in params):
         raise TypeError(f"params must be a tuple of funcnet.Layer(w, b); got {type(params).__name__}")
     if len(params) != net.n_layers:
@@ -105,16 +102,6 @@ def check_call(net: Any, params: Any, x: Any, y: Any, weights: Any = None, key: 
     check_targets(net, x.shape[0], y)
     check_weights(x.shape[0], weights)
     check_key(key)
-
-
-def _check_scalar(name: str, value: Any) -> None:
-    if value is None:
-        return
-    if isinstance(value, bool) or not (isinstance(value, int | float) or hasattr(value, "dtype")):
-        raise TypeError(f"{name} must be a number; got {value!r}")
-    shape = getattr(value, "shape", ())
-    if shape != ():
-        raise ValueError(f"{name} must be one number (one for each network under jax.vmap); got shape {shape}")
 
 
 def _check_array(name: str, array: Any) -> None:

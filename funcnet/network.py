@@ -135,6 +135,29 @@ def _check_rules(net: MLP) -> None:
         raise ValueError(f"widths must end in at least 2 classes for {net.loss.name}; got {net.widths}")
 
 
+def check_net(net: Any) -> None:
+    """Refuse what is no network, or one whose l2 or dropout is no number.
+
+    Raises:
+        TypeError: If it is no MLP, or l2 or dropout not of their kind.
+        ValueError: If l2 or dropout is more than one number.
+    """
+    if not isinstance(net, MLP):
+        raise TypeError(f"net must be a funcnet.MLP; got {type(net).__name__}")
+    _check_scalar("l2", net.l2)
+    _check_scalar("dropout", net.dropout)
+
+
+def _check_scalar(name: str, value: Any) -> None:
+    if value is None:
+        return
+    if isinstance(value, bool) or not (isinstance(value, int | float) or hasattr(value, "dtype")):
+        raise TypeError(f"{name} must be a number; got {value!r}")
+    shape = getattr(value, "shape", ())
+    if shape != ():
+        raise ValueError(f"{name} must be one number (one for each network under jax.vmap); got shape {shape}")
+
+
 def check_key(key: Any) -> None:
     """Refuse what is no random key, an integer seed above all.
 
@@ -159,7 +182,7 @@ def init(key: KeyArray, net: MLP, *, scheme: str | None = None, dtype: DTypeLike
         dtype: float16, bfloat16, float32 or float64; by default JAX's own default (float32 unless x64 is enabled).
 
     Raises:
-        TypeError: If key is no random key, or dtype is not floating point.
+        TypeError: If key is no random key, net no MLP, or dtype is not floating point.
         ValueError: If there is no such scheme.
 
     References:
@@ -174,6 +197,7 @@ def init(key: KeyArray, net: MLP, *, scheme: str | None = None, dtype: DTypeLike
     [(64, 128), (128, 10)]
     """
     check_key(key)
+    check_net(net)
     dtype = jnp.zeros((), dtype).dtype
     if not jnp.issubdtype(dtype, jnp.floating):
         raise TypeError(f"dtype must be a floating-point one; got {dtype}")

@@ -123,6 +123,14 @@ def test_params(call):
         call((5, 3), params, x, y)
 
 
+def test_init_refuses_what_is_no_network():
+    key = jax.random.key(0)
+    with pytest.raises(TypeError, match=r"net must be a funcnet.MLP; got tuple"):
+        fn.init(key, (5, 3))
+    with pytest.raises(TypeError, match=r"l2 must be a number; got '0.1'"):
+        fn.init(key, network(l2="0.1"))
+
+
 @pytest.mark.parametrize("call", CALLS, ids=lambda call: call.__name__)
 @pytest.mark.parametrize("field", ["l2", "dropout"])
 def test_penalties(call, field):
@@ -225,6 +233,12 @@ def test_fit_validation_and_counts():
             fn.fit(jax.random.key(0), network(), wrong, (x, y), epochs=1)
     with pytest.raises(TypeError, match=r"key must be a random key"):
         fn.fit(0, network(), optax.sgd(0.1), (x, y), epochs=1)
+    with pytest.raises(TypeError, match=r"net must be a funcnet.MLP; got tuple"):
+        fit((x, y), (5, 7, 3))
+    with pytest.raises(TypeError, match=r"net must be a funcnet.MLP; got tuple"):
+        fn.training.fit_many(
+            jax.random.key(0), (5, 3), optax.sgd(0.1), (x, y), {"seed": [0]}, epochs=1, validation=(x, y)
+        )
     with pytest.raises(ValueError, match=r"l2 must be a finite number of at least 0; got -1.0"):
         fit((x, y), network(l2=jnp.array(-1.0)))
     with pytest.raises(ValueError, match=r"dropout must be in \[0, 1\); got 5.0"):

@@ -2,7 +2,6 @@
 
 from typing import Any, get_args
 
-import jax.numpy as jnp
 import numpy as np
 
 from funcnet.affine import flatten
@@ -10,7 +9,7 @@ from funcnet.boundary import check_features, check_targets, check_weights
 from funcnet.network import MLP
 from funcnet.training.epoch import Examples
 from funcnet.training.metrics import Task, task_of
-from funcnet.training.pixels import in_bytes
+from funcnet.training.pixels import in_bytes, on_device
 
 
 def check_data(net: MLP, data: Any, dtype: Any, name: str = "data", learning: bool = True) -> Examples:
@@ -50,7 +49,7 @@ def check_data(net: MLP, data: Any, dtype: Any, name: str = "data", learning: bo
             raise ValueError(f"y must hold at least 2 classes to learn from; got only class {y[0]}")
     except (TypeError, ValueError) as error:
         raise type(error)(f"{name}: {error}") from None
-    return Examples(in_bytes(rows), jnp.asarray(y if y.ndim == 1 else y.astype(dtype)), jnp.asarray(weights))
+    return Examples(in_bytes(rows), on_device(y if y.ndim == 1 else y.astype(dtype)), on_device(weights))
 
 
 def _checked_weights(weights: Any, n: int, dtype: Any) -> np.ndarray:

@@ -4,16 +4,16 @@ import math
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 from jaxtyping import Bool, Float, Real
 
 from funcnet.boundary import check_network
-from funcnet.network import MLP, check_key, init
+from funcnet.network import MLP, check_key, check_net, init
 from funcnet.precision import work_dtype
 from funcnet.training.checks import (
     check_count,
@@ -99,17 +99,17 @@ def prepare(
     """
     check_key(key)
     check_optimizer(optimizer)
-    init_key, state_key = jax.random.split(key)
-    params = init(init_key, net) if params is None else params
-    check_network(net, params)
+    check_net(net)
+    if params is not None:
+        check_network(net, params)
+    state = _first_state(key, net, optimizer, params)
     check_penalties(net)
     task = check_task(net, task)
-    dtype = work_dtype(params[0].w.dtype)
+    dtype = work_dtype(state.params[0].w.dtype)
     train = check_data(net, data, dtype)
     held_out = None if validation is None else check_data(net, validation, dtype, "validation", learning=False)
     if batch_size is not None:
         batch_size = min(check_count("batch_size", batch_size), train.x.shape[0])
-    state = new_state(state_key, jax.tree.map(jnp.asarray, params), optimizer)
     start = time.perf_counter()
     rows = None if batch_size is None else new_order(state.key, train.x.shape[0], batch_size)
     epoch_program(net).lower(net, optimizer, rows, state, train, task).compile()  # what follows finds it compiled
@@ -118,6 +118,13 @@ def prepare(
     seconds = time.perf_counter() - start
     varied = [None if part is None else variation(part.y, part.weights) for part in (train, held_out)]
     return Prepared(net, optimizer, batch_size, task, state, train, held_out, seconds, (varied[0], varied[1]))
+
+
+@partial(jax.jit, static_argnames="optimizer")
+def _first_state(key: KeyArray, net: MLP, optimizer: optax.GradientTransformation, params: Params | None) -> State:
+    """The state before the first step. One program compiles faster than one for each part of it."""
+    init_key, state_key = jax.random.split(key)
+    return new_state(state_key, init(init_key, net) if params is None else params, optimizer)
 
 
 def run(

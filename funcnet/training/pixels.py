@@ -3,6 +3,7 @@
 A step gathers its batch from all examples, and what it gathers is bound by memory: a byte is read four times as fast.
 """
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt8
@@ -14,6 +15,11 @@ BLOCK = 2**18
 HIGH = np.float32(round(2**23 / 255) / 2**23)
 """1/255 in 16 bits, so that k · HIGH is exact; the rest of it is LOW."""
 LOW = np.float32(1 / 255 - float(HIGH))
+
+
+def on_device(array: np.ndarray) -> Array:
+    """A copy on the device; `jnp.asarray` would compile a program for each shape first."""
+    return jax.device_put(array, may_alias=False)
 
 
 def from_bytes(k: UInt8[Array, "..."]) -> Float[Array, "..."]:
@@ -29,12 +35,12 @@ def from_bytes(k: UInt8[Array, "..."]) -> Float[Array, "..."]:
 def in_bytes(x: Float[np.ndarray, "n d"]) -> Float[Array, "n d"] | UInt8[Array, "n d"]:
     """The bytes from which `from_bytes` gives every number of x back, bit for bit; x itself where there are none."""
     if x.dtype != np.float32 or x.size < SIZE:
-        return jnp.asarray(x)
+        return on_device(x)
     k = np.empty(x.shape, np.uint8)
     rows = max(1, BLOCK // x.shape[1])
     for start in range(0, len(x), rows):
         block = x[start : start + rows]
         k[start : start + rows] = np.rint(np.clip(block, 0, 1) * 255)
         if not np.array_equal(k[start : start + rows] / np.float32(255), block):
-            return jnp.asarray(x)
-    return jnp.asarray(k)
+            return on_device(x)
+    return on_device(k)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from funcnet.network import MLP, check_key, init
+from funcnet.network import MLP, check_key, check_net, init
 from funcnet.precision import work_dtype
 from funcnet.training.checks import check_count, check_data, check_optimizer, check_penalties, check_task
 from funcnet.training.epoch import Examples, State, epoch_in_order, evaluate, new_order, new_state
@@ -107,6 +107,7 @@ def fit_many(
     (True, 1.0)
     """
     check_key(key)
+    check_net(net)
     check_optimizer(optimizer)
     epochs, task = check_count("epochs", epochs), check_task(net, task)
     columns = _checked(settings)
