@@ -16,7 +16,7 @@ import jax
 import numpy as np
 import tyro
 from rich.console import Console
-from rich.table import Table
+from tables import Lines, markdown, shown
 from timing import machine, write_results
 
 import funcnet as fn
@@ -224,9 +224,9 @@ def outcomes(row: Row, runs: Sequence[Mapping[str, Any]], judged: bool) -> list[
 COLUMNS = ("task", "source", "how it was trained", "published", "funcnet", "measured on", "seeds better", "verdict")
 
 
-def lines(records: Sequence[Mapping[str, Any]]) -> list[list[str]]:
-    """The table's rows: one for each result and each part that it is measured on."""
-    return [
+def table_of(records: Sequence[Mapping[str, Any]], seeds: int, data: str) -> Lines:
+    """One line for each result and each part that it is measured on."""
+    lines = [
         [
             *(record["task"], record["source"], record["protocol"], f"{record['published']:.2f} % {record['measure']}"),
             f"{one['mean']:.2f} ± {one['deviation']:.2f} %",
@@ -235,12 +235,7 @@ def lines(records: Sequence[Mapping[str, Any]]) -> list[list[str]]:
         for record in records
         for one in record["outcomes"]
     ]
-
-
-def markdown(records: Sequence[Mapping[str, Any]], seeds: int, data: str) -> str:
-    """The table as a page."""
-    rows = "\n".join(f"| {' | '.join(line)} |" for line in (COLUMNS, ["---"] * len(COLUMNS), *lines(records)))
-    return f"Data: {data}. Mean ± standard deviation over {seeds} seeds, after the last epoch.\n\n{rows}"
+    return Lines(f"{data}: mean ± standard deviation over {seeds} seeds, after the last epoch", COLUMNS, lines)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -268,11 +263,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             values = " ".join(f"{value:.2f}" for value in one["values"])
             console.print(f"{row.name}, {one['part']}: {values} → {one['verdict']} ({row.published:.2f})")
         record = {"data": data, "seeds": seeds, "complete": len(records) == len(rows), "rows": records}
-        said = write_results(options.out, name, record, markdown(records, seeds, data), "optax")
-    table = Table(*COLUMNS)
-    for line in lines(records):
-        table.add_row(*line)
-    console.print(table, said, sep="\n")
+        said = write_results(options.out, name, record, markdown(table_of(records, seeds, data)), "optax")
+    console.print(shown(table_of(records, seeds, data)), said, sep="\n")
     return 0
 
 
