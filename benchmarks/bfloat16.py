@@ -15,6 +15,7 @@ import numpy as np
 import tyro
 from epoch_peers import Peer, Problem, Settings, examples, funcnet_peer
 from rich.console import Console
+from tables import Lines, markdown, shown
 from timing import CONTROL, control, interleaved, machine, noise, spread, write_results
 
 import funcnet as fn
@@ -75,14 +76,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     check_gradients(given, batch)
     found: dict[str, list[float]] = {name: [] for name in (*given, CONTROL)}
     accuracies: dict[str, list[float]] = {name: [] for name in given}
-    lines = ""
+    quiet = ""
     for seed in range(seeds):
         peers: dict[str, Peer] = {
             name: funcnet_peer(problem._replace(seed=seed), Settings(batch)) for name, problem in given.items()
         }
         runs = {name: peer.epoch for name, peer in peers.items()} | {CONTROL: control()}
         times = interleaved(runs, epochs - 1, warm_up=1)
-        lines = noise(times)
+        quiet = noise(times)
         for name, values in times.items():
             found[name] += values.tolist()
         for name, peer in peers.items():
@@ -91,13 +92,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     rows = []
     for name, values in accuracies.items():
         taken = "{median:.3g} ({low:.3g}–{high:.3g})".format_map(spread(np.array(found[name]))._asdict())
-        rows.append(f"| {name} | {taken} | {np.mean(values):.2%} ({min(values):.2%}–{max(values):.2%}) |")
-    head = f"{'-'.join(map(str, given['float32'].net.widths))}, batch {batch}, {epochs} epochs of Adam, {seeds} seeds"
-    columns = "| operands | seconds an epoch (median, quartiles) | test accuracy (mean, range) |\n| --- | --- | --- |"
-    text = "\n".join([head, "", columns, *rows, "", f"float32 / bfloat16: {ratio:.2f} (wanted: {TARGET}); {lines}"])
-    console.print(machine("optax"), text, sep="\n")
+        rows.append([name, taken, f"{np.mean(values):.2%} ({min(values):.2%}–{max(values):.2%})"])
+    network = "-".join(map(str, given["float32"].net.widths))
+    header = ["operands", "seconds an epoch (median, quartiles)", "test accuracy (mean, range)"]
+    table = Lines(f"{network}, batch {batch}, Adam, epochs: {epochs}, seeds: {seeds}", header, rows)
+    verdict = f"float32 / bfloat16: {ratio:.2f} (wanted: {TARGET}); {quiet}"
+    console.print(machine("optax"), shown(table), verdict, sep="\n")
     record = {"ratio": ratio, "seconds": found, "accuracy": accuracies}
-    console.print(write_results(options.out, "bfloat16_quick" if options.quick else "bfloat16", record, text, "optax"))
+    name = "bfloat16_quick" if options.quick else "bfloat16"
+    console.print(write_results(options.out, name, record, f"{markdown(table)}\n\n{verdict}", "optax"))
     return 0
 
 

@@ -18,6 +18,7 @@ import numpy as np
 import optax
 import tyro
 from epoch_peers import FUNCNET, SKLEARN, STEP_LOOP, TORCH, Builder, Problem, Settings, available, examples
+from epoch_picture import draw
 from epoch_products import products
 from rich.console import Console
 from tables import Lines, markdown, shown
@@ -67,7 +68,7 @@ class Options:
     data_dir: Path = field(default_factory=lambda: Path(os.environ.get("FUNCNET_MNIST_DIR", "mnist")))
     """Folder with MNIST's files; by default that of the environment variable FUNCNET_MNIST_DIR."""
     out: Path = Path("benchmarks/results")
-    """Folder for table (Markdown) and numbers (JSON)."""
+    """Folder for table (Markdown), numbers (JSON) and picture (PNG)."""
 
 
 class Way(NamedTuple):
@@ -280,6 +281,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         page += [markdown(lines), *under]
         record[name] = measured | {"ways": {n: [way._asdict() for way in w] for n, w in measured["ways"].items()}}
         stem = "epoch_quick" if options.quick else "epoch"
+        draw(record, options.out / f"{stem}.png")
         said = write_results(options.out, stem, record, "\n\n".join(page), *packages)
     console.print(said)
     return 0

@@ -17,6 +17,7 @@ import numpy as np
 import optax
 import tyro
 from rich.console import Console
+from tables import Lines, markdown, shown
 from timing import CONTROL, control, interleaved, machine, noise, spread, write_results
 
 import funcnet as fn
@@ -106,7 +107,7 @@ def check_equal(case: Case) -> str:
         if result.problems or not result.error <= ROUNDINGS * TOLERANCE["float32"]:
             raise SystemExit(f"network {number} is another one when trained alone; nothing is timed\n{result}")
         worst = max(worst, result.error)
-    return f"after {case.epochs} epoch the networks are the same within {worst:.0f} eps of each leaf's largest entry"
+    return f"after epoch {case.epochs} the networks are the same within {worst:.0f} eps of each leaf's largest entry"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -121,26 +122,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     }  # fmt: skip
     times = interleaved(runs, repeats, warm_up=1)
     ratio = float(np.median(times["one by one"] / times["at once"]))
-    rows = [
-        f"| {name} | {value.median:.3g} ({value.low:.3g}–{value.high:.3g}) |"
-        for name, value in ((name, spread(times[name])) for name in ("at once", "one by one"))
-    ]
+    taken = {name: "{median:.3g} ({low:.3g}–{high:.3g})".format_map(spread(times[name])._asdict()) for name in runs}
     count = len(case.settings["l2"])
-    text = "\n".join(
-        [
-            f"{count} networks 64-32-10, digits, batch {options.batch_size}, {epochs} epochs of Adam, each evaluated",
-            "",
-            "| | seconds (median, quartiles) |",
-            "| --- | --- |",
-            *rows,
-            "",
-            f"one by one / at once: {ratio:.2f} (wanted: {TARGET}); {checked}; {noise(times)}",
-        ]
-    )
-    console.print(machine("optax"), text, sep="\n", markup=False)
+    title = f"{count} networks 64-32-10, digits, batch {options.batch_size}, Adam, epochs: {epochs}, each evaluated"
+    rows = [[name, taken[name]] for name in ("at once", "one by one")]
+    lines = Lines(title, ["networks", "seconds (median, quartiles)"], rows)
+    verdict = f"one by one / at once: {ratio:.2f} (wanted: {TARGET}); {checked}; {noise(times)}"
+    console.print(machine("optax"), shown(lines), verdict, sep="\n", markup=False)
     record = {"networks": count, "epochs": epochs, "ratio": ratio, "seconds": {k: v.tolist() for k, v in times.items()}}
     name = "sweep_quick" if options.quick else "sweep"
-    console.print(write_results(options.out, name, record, text, "optax"))
+    console.print(write_results(options.out, name, record, f"{markdown(lines)}\n\n{verdict}", "optax"))
     return 0
 
 
