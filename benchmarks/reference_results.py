@@ -1,8 +1,9 @@
 """Published results of multilayer perceptrons on MNIST, trained again: the same network and loss, several seeds.
 
-Nothing is chosen on test images: every run has a fixed number of epochs and is measured once, after the last of them.
-Where a source leaves learning rate or decay open, a few values were compared on the last 10,000 training images, by one
-seed that learned from the others.
+Nothing is chosen on test images: every run has a fixed number of epochs and is measured after the last of them. Where
+the published figure is the best epoch's, ours is given beside it, as what it is: chosen on the images that it is
+measured on. Where a source leaves learning rate or decay open, a few values were compared on the last 10,000 training
+images, by seeds that learned from the others.
 """
 
 import os
@@ -49,6 +50,8 @@ class Row:
             ("normal") or 1/√n_in ("scaled normal") for weights.
         train_on: How many training images are learned from, the first ones.
         measured_on: "test" for the 10,000 test images, "validation" for the last 10,000 training images.
+        peak: Published is the best of all epochs, so that of ours is wanted too; of an accuracy on the first part of
+            `measured_on`.
     """
 
     name: str
@@ -66,6 +69,11 @@ class Row:
     start: Literal["funcnet.init", "normal", "scaled normal"] = "funcnet.init"
     train_on: int = 60_000
     measured_on: tuple[str, ...] = ("test",)
+    peak: bool = False
+
+    def parts(self) -> tuple[str, ...]:
+        """What is measured, by name."""
+        return (*self.measured_on, *([f"{self.measured_on[0]}, best epoch"] if self.peak else []))
 
 
 def relu(loss: fn.Loss, *hidden: int, dropout: float | None = None) -> fn.MLP:
@@ -82,10 +90,11 @@ KERAS = Row("784-512-512-10, relu, dropout 0.2, RMSprop", "Keras examples/mnist_
             relu(SOFTMAX, 512, 512, dropout=0.2), "nothing", "rmsprop", 1e-3, "constant")  # fmt: skip
 CHAPTER_1 = Row("784-30-10, sigmoid, quadratic cost", f"{NIELSEN}1", 95.42, "accuracy", QUADRATIC,
                 "nothing; published is the best epoch of one run", "sgd", 3.0, "constant", epochs=30, batch_size=10,
-                start="normal", train_on=50_000)  # fmt: skip
+                start="normal", train_on=50_000, peak=True)  # fmt: skip
 CHAPTER_3 = Row("784-100-10, sigmoid, cross-entropy, L2 λ = 5", f"{NIELSEN}3", 98.04, "accuracy", L2,
-                "nothing; published is a run's accuracy on the validation images", "sgd", 0.1, "constant", epochs=60,
-                batch_size=10, start="scaled normal", train_on=50_000, measured_on=("validation", "test"))  # fmt: skip
+                "nothing; published is the best epoch of one run on the validation images", "sgd", 0.1, "constant",
+                epochs=60, batch_size=10, start="scaled normal", train_on=50_000, measured_on=("validation", "test"),
+                peak=True)  # fmt: skip
 ROWS = (
     Row("784-300-10, squared error", LECUN, 4.7, "test error", relu(SQUARED, 300), OPEN),
     Row("784-300-100-10, squared error", LECUN, 3.05, "test error", relu(SQUARED, 300, 100), OPEN),
@@ -93,7 +102,7 @@ ROWS = (
     Row("784-800-10, cross-entropy, no distortions", "Simard, Steinkraus, Platt 2003", 1.6, "test error",
         relu(SOFTMAX, 800), OPEN),
     Row("784-500-300-10, softmax cross-entropy, weight decay", "Hinton, unpublished, 2005", 1.53, "test error",
-        relu(SOFTMAX, 500, 300), f"{OPEN}, amount of decay", "adamw", 1e-3, weight_decay=1.0),
+        relu(SOFTMAX, 500, 300), f"{OPEN}, amount of decay", "adamw", 2e-3, weight_decay=0.5),
     KERAS,
     replace(KERAS, name=f"{KERAS.name}, with a cosine", schedule="cosine", free="schedule (constant there)"),
     CHAPTER_1,
@@ -187,6 +196,9 @@ def train(row: Row, seed: int, parts: Parts) -> dict[str, Any]:
     )
     data, start = (x, targets(row.net, y)), first_parameters(row, start_key)
     how: Any = {"epochs": row.epochs, "batch_size": row.batch_size, "params": start, "task": "classification"}
+    if row.peak:
+        images, labels = parts[row.measured_on[0]]
+        how["validation"] = (images, targets(row.net, labels))
     state, history = fn.fit(key, row.net, optimizer, data, **how)
     run: dict[str, Any] = {"seed": seed, "seconds": float(history["seconds"].sum())}
     run["train_loss"] = float(history["train_loss"][-1])
@@ -194,6 +206,8 @@ def train(row: Row, seed: int, parts: Parts) -> dict[str, Any]:
         images, labels = parts[name]
         right = np.argmax(np.asarray(jax.jit(fn.apply)(row.net, state.params, images)), axis=1) == labels
         run[name] = 100 * float(np.mean(~right if row.measure == "test error" else right))
+    if row.peak:
+        run[row.parts()[-1]] = 100 * float(history["validation_accuracy"].max())
     return run
 
 
@@ -209,13 +223,17 @@ def protocol(row: Row) -> str:
 
 
 def outcomes(row: Row, runs: Sequence[Mapping[str, Any]], judged: bool) -> list[dict[str, Any]]:
-    """Mean, deviation and verdict on each part that a row is measured on."""
+    """Mean, deviation and verdict on each part that a row is measured on.
+
+    Beaten by the mean; or else reproduced, if the published figure lies within the range of the seeds.
+    """
     found, sign = [], -1 if row.measure == "test error" else 1
-    for part in row.measured_on:
+    for part in row.parts():
         values = np.round([run[part] for run in runs], 6)
         mean, deviation = round(float(np.mean(values)), 6), float(np.std(values, ddof=int(len(values) > 1)))
         better = int(np.sum(sign * (values - row.published) > 0))
-        verdict = "beaten" if sign * (mean - row.published) > 0 else "not beaten"
+        verdict = "reproduced" if values.min() <= row.published <= values.max() else "not reached"
+        verdict = "beaten" if sign * (mean - row.published) > 0 else verdict
         one = {"part": part, "values": values.tolist(), "mean": mean, "deviation": deviation}
         found.append({**one, "seeds_better": better, "verdict": verdict if judged else "other data"})
     return found
@@ -235,7 +253,8 @@ def table_of(records: Sequence[Mapping[str, Any]], seeds: int, data: str) -> Lin
         for record in records
         for one in record["outcomes"]
     ]
-    return Lines(f"{data}: mean ± standard deviation over {seeds} seeds, after the last epoch", COLUMNS, lines)
+    title = f"{data}: mean ± standard deviation over {seeds} seeds, after the last epoch where no other is named"
+    return Lines(title, COLUMNS, lines)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
