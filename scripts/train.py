@@ -59,20 +59,26 @@ class Trained(NamedTuple):
     summary: dict[str, Any]
 
 
-def first_batch(setup: Setup, key: Any) -> tuple[Any, Any, Any]:
-    """Initial parameters and what the proof looks at."""
+@jax.jit
+def drawn(seed: Any, net: fn.MLP) -> tuple[fn.Params, Any, Any]:
+    """Initial parameters, and keys for proof and training: one program compiles faster than one for each of them."""
+    init_key, proof_key, fit_key = jax.random.split(jax.random.key(seed), 3)
+    return fn.init(init_key, net, dtype="float32"), proof_key, fit_key
+
+
+def first_batch(setup: Setup) -> tuple[Any, Any]:
+    """What the proof looks at."""
     x, y = setup.arrays("train")
     batch = slice(setup.config.training.batch_size or PROOF_ROWS)
-    return fn.init(key, setup.net, dtype="float32"), x[batch], y[batch]
+    return x[batch], y[batch]
 
 
 def compile_and_prove(setup: Setup) -> tuple[Prepared, Proof]:
     """The training program and the proof, side by side: two compilers, two cores."""
     training = setup.config.training
-    init_key, proof_key, fit_key = jax.random.split(jax.random.key(training.seed), 3)
-    params, x, y = first_batch(setup, init_key)
+    params, proof_key, fit_key = drawn(np.uint32(training.seed), setup.net)
     with ThreadPoolExecutor() as pool:
-        proof = pool.submit(prove, setup.net, params, x, y, proof_key)
+        proof = pool.submit(prove, setup.net, params, *first_batch(setup), proof_key)
         preparation = pool.submit(
             fn.training.prepare,
             fit_key,
@@ -116,8 +122,8 @@ def train(setup: Setup, console: Console, start: float) -> Trained:
 def train_many(setup: Setup, words: Sequence[str], console: Console, start: float) -> tuple[Sweep, Trained]:
     """Prove the gradient with the largest penalties of the sweep, train all networks, and measure the best."""
     hardest = with_largest_penalties(setup, words)
-    init_key, proof_key = jax.random.split(jax.random.key(setup.config.training.seed))
-    check_proof(hardest, prove(hardest.net, *first_batch(hardest, init_key), proof_key), console)
+    params, proof_key, _ = drawn(np.uint32(setup.config.training.seed), hardest.net)
+    check_proof(hardest, prove(hardest.net, params, *first_batch(hardest), proof_key), console)
     began = time.perf_counter()
     with progress(console, setup.epochs, setup.task) as show:
         sweep, chosen, result = run_sweep(

@@ -1,6 +1,7 @@
 """What the scripts share: options parsed with one-line refusals, output that may be cut off, and a clean end."""
 
 import contextlib
+import gc
 import io
 import os
 import re
@@ -65,4 +66,5 @@ def run_script(main: Callable[[], int]) -> NoReturn:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
+    gc.freeze()  # else Python looks for cycles among all that was imported before it leaves, for half a second
     sys.exit(status)
