@@ -16,7 +16,7 @@ import tyro
 from epoch_peers import Peer, Problem, Settings, examples, funcnet_peer
 from rich.console import Console
 from tables import Lines, markdown, shown
-from timing import CONTROL, control, interleaved, machine, noise, spread, write_results
+from timing import CONTROL, NEEDED, control, interleaved, machine, noise, spread, write_results
 
 import funcnet as fn
 from funcnet.checking import reference_value_and_grad
@@ -70,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         given = problems(options)
     except FileNotFoundError as error:
-        console.print(f"Nothing is measured without MNIST: {error}")
+        console.print(f"Nothing is measured without MNIST: {NEEDED}; {error}")
         return 0
     epochs, seeds, batch = (2, 1, 128) if options.quick else (options.epochs, options.seeds, 512)
     check_gradients(given, batch)

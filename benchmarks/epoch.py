@@ -22,7 +22,7 @@ from epoch_picture import draw
 from epoch_products import products
 from rich.console import Console
 from tables import Lines, markdown, shown
-from timing import CONTROL, control, interleaved, machine, noise, seconds, spread, write_results
+from timing import CONTROL, NEEDED, control, interleaved, machine, noise, seconds, spread, write_results
 
 import funcnet as fn
 from funcnet.checking import TOLERANCE, compare, reference_value_and_grad
@@ -274,7 +274,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         given = problems(options)
     except FileNotFoundError as error:
-        console.print(f"Nothing is measured without MNIST: {error}")
+        console.print(f"Nothing is measured without MNIST: {NEEDED}; {error}")
         return 0
     record, page, said = {}, [], ""
     packages = ["optax", "scikit-learn"] + ["torch"] * (TORCH in builders)

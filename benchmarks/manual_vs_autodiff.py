@@ -245,7 +245,7 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
     ):
         axes.scatter([row["ratios"][ratio] for row in rows], places, marker=marker, color=colour, label=label)
     axes.axvline(1, color="0.3", linewidth=0.8)
-    names = [f"{row['network']}, {row['batch']}, {row['dtype']}, {row['activation']}" for row in rows]
+    names = [f"{row['network']}, batch {row['batch']}, {row['dtype']}, {row['activation']}" for row in rows]
     axes.set_yticks(places, names, fontsize=7)
     axes.set(xlabel="ratio (left of 1: the closed form needs less)", xlim=(0, None))
     axes.set_title(machine(), fontsize=6)

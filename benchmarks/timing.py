@@ -95,6 +95,10 @@ def write_whole(path: Path, save: Callable[[Path], Any]) -> None:
     unfinished.replace(path)
 
 
+NEEDED = "--data-dir or the environment variable FUNCNET_MNIST_DIR must name the folder that holds its files"
+"""What a benchmark says that finds no MNIST."""
+
+
 def write_results(folder: Path, name: str, record: Mapping[str, Any], text: str, *packages: str) -> str:
     """Write what was measured as `name`.json and `name`.md, both with date, device and versions; say where."""
     about = {"date": datetime.now(UTC).date().isoformat(), "machine": machine(*packages)}
@@ -102,4 +106,4 @@ def write_results(folder: Path, name: str, record: Mapping[str, Any], text: str,
     page = f"{text}\n\n{about['date']}, {about['machine']}\n"
     write_whole(folder / f"{name}.json", lambda path: path.write_text(lines))
     write_whole(folder / f"{name}.md", lambda path: path.write_text(page))
-    return f"Results: {folder / name}.json, .md"
+    return f"Results: {folder / name}.json, .md" + ", .png" * (folder / f"{name}.png").exists()

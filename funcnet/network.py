@@ -80,6 +80,9 @@ class MLP:
         _check_rules(self)
         if self.operand_dtype not in OPERAND_DTYPES:
             raise ValueError(f"operand_dtype must be None or 'bfloat16'; got {self.operand_dtype!r}")
+        for name, value in (("l2", self.l2), ("dropout", self.dropout)):
+            if isinstance(value, str | bool):
+                raise TypeError(f"{name} must be a number; got {value!r}")
         if _is_number(self.l2) and not 0 <= self.l2 < math.inf:
             raise ValueError(f"l2 must be a finite number of at least 0; got {self.l2}")
         if _is_number(self.dropout) and not 0 <= self.dropout < 1:
@@ -198,12 +201,15 @@ def init(key: KeyArray, net: MLP, *, scheme: str | None = None, dtype: DTypeLike
     """
     check_key(key)
     check_net(net)
-    dtype = jnp.zeros((), dtype).dtype
-    if not jnp.issubdtype(dtype, jnp.floating):
-        raise TypeError(f"dtype must be a floating-point one; got {dtype}")
+    try:
+        checked = jnp.zeros((), dtype).dtype
+    except TypeError:
+        raise TypeError(f"dtype must be a floating-point one such as 'bfloat16'; got {dtype!r}") from None
+    if not jnp.issubdtype(checked, jnp.floating):
+        raise TypeError(f"dtype must be a floating-point one; got {checked}")
     if scheme is not None and scheme not in VARIANCES:
         raise ValueError(f"scheme must be one of {', '.join(VARIANCES)}; got {scheme!r}")
-    return _draw(key, net, scheme, dtype)
+    return _draw(key, net, scheme, checked)
 
 
 @partial(jax.jit, static_argnames=("scheme", "dtype"))

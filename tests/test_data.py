@@ -256,7 +256,7 @@ def test_refused_sources():
         load("iris", header="no")
     with pytest.raises(ValueError, match=r"folder goes with data 'mnist' alone; got folder '/tmp' with data 'iris'"):
         load("iris", folder="/tmp")
-    with pytest.raises(ValueError, match=r"data 'mnist' needs the folder that holds train-images-idx3-ubyte, .*t10k"):
+    with pytest.raises(ValueError, match=r"data 'mnist' needs folder .* with train-images-idx3-ubyte, .*t10k"):
         load("mnist")
 
 

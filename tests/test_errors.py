@@ -41,6 +41,7 @@ def network(**fields):
             r"output_activation must be identity for sigmoid_cross_entropy",
         ),
         ({"l2": -0.1}, ValueError, r"l2 must be a finite number of at least 0; got -0.1"),
+        ({"l2": "0.1"}, TypeError, r"l2 must be a number; got '0.1'"),
         ({"dropout": 1.0}, ValueError, r"dropout must be in \[0, 1\); got 1.0"),
         ({"operand_dtype": "float8"}, ValueError, r"operand_dtype must be None or 'bfloat16'; got 'float8'"),
     ],
@@ -53,6 +54,8 @@ def test_networks(fields, error, message):
 def test_init():
     with pytest.raises(ValueError, match=r"scheme must be one of he, glorot, lecun; got 'xavier'"):
         fn.init(jax.random.key(0), network(), scheme="xavier")
+    with pytest.raises(TypeError, match=r"dtype must be a floating-point one such as 'bfloat16'; got 'bf16'"):
+        fn.init(jax.random.key(0), network(), dtype="bf16")
     with pytest.raises(TypeError, match=r"dtype must be a floating-point one; got int32"):
         fn.init(jax.random.key(0), network(), dtype="int32")
 
@@ -249,6 +252,8 @@ def test_fit_validation_and_counts():
         fit((x, y), epochs=0)
     with pytest.raises(TypeError, match=r"batch_size must be a whole number; got 2.5"):
         fit((x, y), batch_size=2.5)
+    with pytest.raises(TypeError, match=r"on_epoch must be a function .* got 3"):
+        fit((x, y), on_epoch=3)
 
 
 @pytest.mark.parametrize(

@@ -90,7 +90,8 @@ def test_ranking_puts_what_is_not_finite_last_and_breaks_ties_by_the_loss():
         ({}, "at least one number"),
         ({"l2": []}, "at least one number"),
         ({"l2": [0.1], "seed": [0, 1]}, "as many of each"),
-        ({"l2": [0.1, np.nan]}, r"settings\['l2'\] must be finite"),
+        ({"l2": [0.1, np.nan]}, r"settings\['l2'\] must be a list of finite"),
+        ({"l2": 5}, r"settings\['l2'\] must be a list of finite numbers; got 5"),
         ({"l2": [0.1, -1.0]}, "l2 must be a finite number of at least 0"),
         ({"dropout": [0.1, 1.0]}, r"dropout must be in \[0, 1\)"),
         ({"seed": [0.5]}, r"settings\['seed'\] must be whole numbers"),
@@ -100,6 +101,34 @@ def test_ranking_puts_what_is_not_finite_last_and_breaks_ties_by_the_loss():
 def test_settings_that_cannot_be(settings, message):
     with pytest.raises(ValueError, match=message):
         fit_many(jax.random.key(0), network(), SGD, data(), settings, epochs=1, validation=data())
+
+
+@pytest.mark.bad_input
+def test_a_swept_hyperparameter_must_not_follow_a_schedule(standard_promotion):
+    scheduled = optax.inject_hyperparams(optax.sgd)(learning_rate=optax.cosine_decay_schedule(1e-2, 100))
+    settings = {"learning_rate": [1e-6, 1.0]}
+    with pytest.raises(ValueError, match=r"settings\['learning_rate'\] must be a constant .* it follows a schedule"):
+        fit_many(jax.random.key(0), network(), scheduled, data(), settings, epochs=1, validation=data())
+
+
+@pytest.mark.bad_input
+def test_arguments_of_another_kind():
+    arguments = jax.random.key(0), network(), SGD, data()
+    with pytest.raises(TypeError, match=r"settings must be a dict such as .* got \[0.1\]"):
+        fit_many(*arguments, [0.1], epochs=1, validation=data())
+    with pytest.raises(TypeError, match=r"on_epoch must be a function .* got 3"):
+        fit_many(*arguments, {"seed": [0]}, epochs=1, validation=data(), on_epoch=3)
+    for listed in (0.1, "0.1"):
+        with pytest.raises(TypeError, match=r"l2 must be a list of numbers; got '?0.1'?"):
+            grid(l2=listed)
+
+
+def test_networks_that_diverge_are_told_of(standard_promotion):
+    settings = {"learning_rate": [0.1, 1e200, 0.1]}
+    with pytest.warns(fn.training.NonFiniteLoss, match="1 of 3 networks ended with a loss that is not finite: 1$"):
+        net = dataclasses.replace(network(), activation=fn.relu)
+        sweep = fit_many(jax.random.key(0), net, MOMENTUM, data(), settings, epochs=3, validation=data())
+    assert sweep.best != 1
 
 
 def test_grid():
@@ -133,9 +162,9 @@ def test_the_best_of_a_sweep_is_kept(train, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--sweep", "depth=1,2"], "sweep must be such as"),
-        (["--sweep", "l2"], "sweep must be such as"),
-        (["--sweep", "l2=0", "l2=1"], "sweep must be such as"),
+        (["--sweep", "depth=1,2"], "got 'depth=1,2': depth is not one of these"),
+        (["--sweep", "l2"], "got 'l2': l2 is without values"),
+        (["--sweep", "l2=0", "l2=1"], "got 'l2=1': l2 is named twice"),
         (["--sweep", "l2=a"], "sweep must give numbers for l2"),
         (["--sweep", "seed=0.5"], "sweep must give whole numbers for seed"),
         (["--sweep", "learning_rate=0,1"], "sweep must give positive learning rates"),

@@ -144,7 +144,9 @@ def _kind(data: str | Path) -> str:
 
 def _check_options(kind: str, data: str | Path, folder: Any, target: Any, header: str) -> None:
     if kind == "mnist" and folder is None:
-        raise ValueError(f"data 'mnist' needs the folder that holds {', '.join(MNIST_FILES)} (each plain or .gz)")
+        raise ValueError(
+            f"data 'mnist' needs folder (train.py: --data-dir) with {', '.join(MNIST_FILES)}, plain or .gz"
+        )
     if kind != "mnist" and folder is not None:
         raise ValueError(f"folder goes with data 'mnist' alone; got folder {str(folder)!r} with data {str(data)!r}")
     for name, value, default in (("target", target, None), ("header", header, "auto")):

@@ -1,5 +1,6 @@
 """A sweep: the same run with other learning rates, l2, dropout or seeds, trained as one program; the best is kept."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -9,7 +10,7 @@ import numpy as np
 import optax
 
 from funcnet.runs.setup import Setup, unit_optimizer
-from funcnet.training import Sweep, fit_many, grid
+from funcnet.training import NonFiniteLoss, Sweep, fit_many, grid
 from funcnet.training.fit import History, Result
 from funcnet.training.metrics import Task
 from funcnet.training.optimizers import FULL_BATCH
@@ -46,8 +47,10 @@ def settings_of(words: Sequence[str], rate: float) -> dict[str, list[float]]:
         name, _, listed = word.partition("=")
         name = name.replace("-", "_")
         if name not in NAMES or name in values or not listed:
+            wrong = "named twice" if name in values else "without values" if name in NAMES else "not one of these"
             raise ValueError(
-                f"sweep must be such as learning_rate=0.001,0.01 l2=0,0.0001 dropout=0,0.5 seed=0,1; got {word!r}"
+                "sweep must be such as learning_rate=0.001,0.01 l2=0,0.0001 dropout=0,0.5 seed=0,1; "
+                f"got {word!r}: {name} is {wrong}"
             )
         try:
             values[name] = [int(value) if name == "seed" else float(value) for value in listed.split(",")]
@@ -106,18 +109,20 @@ def run_sweep(setup: Setup, words: Sequence[str], on_epoch: Callable[[int, Histo
         lambda learning_rate: optax.chain(unit, optax.scale(learning_rate))  # every rule is linear in its rate
     )(learning_rate=rate)
     training = setup.config.training
-    sweep = fit_many(
-        jax.random.key(training.seed),
-        setup.net,
-        optimizer,
-        setup.arrays("train"),
-        settings,
-        epochs=setup.epochs,
-        batch_size=training.batch_size or 1,
-        validation=setup.arrays("validation"),
-        task=setup.task,
-        on_epoch=on_epoch,
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NonFiniteLoss)  # the table of the sweep shows them
+        sweep = fit_many(
+            jax.random.key(training.seed),
+            setup.net,
+            optimizer,
+            setup.arrays("train"),
+            settings,
+            epochs=setup.epochs,
+            batch_size=training.batch_size or 1,
+            validation=setup.arrays("validation"),
+            task=setup.task,
+            on_epoch=on_epoch,
+        )
     return Swept(sweep, _of_the_best(setup, sweep), _result(sweep))
 
 

@@ -112,6 +112,16 @@ def check_optimizer(optimizer: Any) -> None:
         raise TypeError(f"optimizer must be an Optax transformation such as optax.adam(1e-3); got {optimizer!r}")
 
 
+def check_on_epoch(on_epoch: Any) -> None:
+    """Refuse what cannot be called after each epoch.
+
+    Raises:
+        TypeError: If it is neither None nor a function.
+    """
+    if on_epoch is not None and not callable(on_epoch):
+        raise TypeError(f"on_epoch must be a function of an epoch's number and metrics; got {on_epoch!r}")
+
+
 def check_count(name: str, value: Any) -> int:
     """A whole number of at least 1.
 

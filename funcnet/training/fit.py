@@ -18,6 +18,7 @@ from funcnet.precision import work_dtype
 from funcnet.training.checks import (
     check_count,
     check_data,
+    check_on_epoch,
     check_optimizer,
     check_penalties,
     check_positive,
@@ -254,6 +255,7 @@ def fit(
     1.0
     """
     check_count("epochs", epochs)
+    check_on_epoch(on_epoch)
     prepared = prepare(
         key, net, optimizer, data, batch_size=batch_size, validation=validation, params=params, task=task
     )

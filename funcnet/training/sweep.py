@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import time
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -13,8 +14,16 @@ import optax
 
 from funcnet.network import MLP, check_key, check_net, init
 from funcnet.precision import work_dtype
-from funcnet.training.checks import check_count, check_data, check_optimizer, check_penalties, check_task
+from funcnet.training.checks import (
+    check_count,
+    check_data,
+    check_on_epoch,
+    check_optimizer,
+    check_penalties,
+    check_task,
+)
 from funcnet.training.epoch import Examples, State, epoch_in_order, evaluate, new_order, new_state
+from funcnet.training.failure import NonFiniteLoss
 from funcnet.training.fit import Data, History
 from funcnet.training.metrics import Sums, Task, means, metric_names, variation
 from funcnet.training.programs import compiled
@@ -51,10 +60,16 @@ class Sweep(NamedTuple):
 def grid(**values: Iterable[float]) -> dict[str, list[float]]:
     """Every combination of some values, as `fit_many` takes them.
 
+    Raises:
+        TypeError: If the values of a name are not a list of numbers.
+
     >>> from funcnet.training import grid
     >>> grid(l2=[0, 0.1], seed=[1, 2])
     {'l2': [0, 0, 0.1, 0.1], 'seed': [1, 2, 1, 2]}
     """
+    for name, listed in values.items():
+        if isinstance(listed, str) or not isinstance(listed, Iterable):
+            raise TypeError(f"{name} must be a list of numbers; got {listed!r}")
     combinations = list(itertools.product(*values.values()))
     return {name: [combination[i] for combination in combinations] for i, name in enumerate(values)}
 
@@ -91,8 +106,11 @@ def fit_many(
 
     Raises:
         TypeError: If an argument is not of its kind.
-        ValueError: As `funcnet.fit` does, or if the settings are none, of different lengths or not known to the
-            optimizer.
+        ValueError: As `funcnet.fit` does, or if the settings are none, of different lengths, not known to the
+            optimizer or, there, following a schedule.
+
+    Warns:
+        NonFiniteLoss: If a network's last loss is not finite.
 
     >>> import jax, optax
     >>> import jax.numpy as jnp
@@ -110,6 +128,7 @@ def fit_many(
     check_net(net)
     check_optimizer(optimizer)
     epochs, task = check_count("epochs", epochs), check_task(net, task)
+    check_on_epoch(on_epoch)
     columns = _checked(settings)
     order_key, seed_key = jax.random.split(key)
     states = _states(seed_key, net, optimizer, columns)
@@ -132,18 +151,24 @@ def fit_many(
             on_epoch(number, records[-1])
     history = {name: np.stack([record[name] for record in records]) for name in records[0]}
     compile_seconds, *seconds = np.diff(times)
+    lost = np.flatnonzero(~np.isfinite(history["train_loss"][-1] + history["validation_loss"][-1]))
+    if len(lost):
+        ended = f"{len(lost)} of {len(history['train_loss'][-1])} networks ended with a loss that is not finite"
+        warnings.warn(f"{ended}: {', '.join(map(str, lost[:5]))}{', …' * (len(lost) > 5)}", NonFiniteLoss, stacklevel=2)
     return Sweep(states, history, columns, int(ranking(history, task)[0]), float(compile_seconds), np.array(seconds))
 
 
 def _checked(settings: Settings) -> dict[str, np.ndarray]:
     """The settings as columns of one length, l2 and dropout in their ranges."""
+    if not isinstance(settings, Mapping):
+        raise TypeError(f"settings must be a dict such as that of funcnet.training.grid; got {settings!r}")
     columns = {name: np.asarray(values) for name, values in settings.items()}
     lengths = {name: column.size for name, column in columns.items()}
     if not columns or len(set(lengths.values())) > 1 or 0 in lengths.values():
         raise ValueError(f"settings must hold at least one number for each network, as many of each; got {lengths}")
     for name, column in columns.items():
         if column.ndim != 1 or column.dtype.kind not in "iuf" or not np.isfinite(column).all():
-            raise ValueError(f"settings[{name!r}] must be finite numbers; got {settings[name]!r}")
+            raise ValueError(f"settings[{name!r}] must be a list of finite numbers; got {settings[name]!r}")
     if "seed" in columns and (columns["seed"].dtype.kind == "f" or columns["seed"].min() < 0):
         raise ValueError(f"settings['seed'] must be whole numbers of at least 0; got {settings['seed']!r}")
     return columns
@@ -178,6 +203,8 @@ def _states(
         if name not in known:
             has = ", ".join(known) or "none; make it by optax.inject_hyperparams"
             raise ValueError(f"settings[{name!r}] is no hyperparameter of the optimizer; it has {has}")
+        if name in getattr(states.opt_state, "hyperparams_states", {}):
+            raise ValueError(f"settings[{name!r}] must be a constant of the optimizer; there it follows a schedule")
     values = {name: jnp.asarray(column, known[name].dtype) for name, column in swept.items()}
     if not values:
         return states
