@@ -125,8 +125,8 @@ def test_arguments_of_another_kind():
 
 def test_networks_that_diverge_are_told_of(standard_promotion):
     settings = {"learning_rate": [0.1, 1e200, 0.1]}
+    net = dataclasses.replace(network(), activation=fn.relu)
     with pytest.warns(fn.training.NonFiniteLoss, match="1 of 3 networks ended with a loss that is not finite: 1$"):
-        net = dataclasses.replace(network(), activation=fn.relu)
         sweep = fit_many(jax.random.key(0), net, MOMENTUM, data(), settings, epochs=3, validation=data())
     assert sweep.best != 1
 
