@@ -151,11 +151,18 @@ def fit_many(
             on_epoch(number, records[-1])
     history = {name: np.stack([record[name] for record in records]) for name in records[0]}
     compile_seconds, *seconds = np.diff(times)
-    lost = np.flatnonzero(~np.isfinite(history["train_loss"][-1] + history["validation_loss"][-1]))
-    if len(lost):
-        ended = f"{len(lost)} of {len(history['train_loss'][-1])} networks ended with a loss that is not finite"
-        warnings.warn(f"{ended}: {', '.join(map(str, lost[:5]))}{', …' * (len(lost) > 5)}", NonFiniteLoss, stacklevel=2)
+    _warn_of_lost(history)
     return Sweep(states, history, columns, int(ranking(history, task)[0]), float(compile_seconds), np.array(seconds))
+
+
+def _warn_of_lost(history: History) -> None:
+    """Tell of networks whose last loss is not finite."""
+    last = history["train_loss"][-1] + history["validation_loss"][-1]
+    lost = np.flatnonzero(~np.isfinite(last))
+    if len(lost):
+        which = ", ".join(map(str, lost[:5])) + ", …" * (len(lost) > 5)
+        told = f"{len(lost)} of {len(last)} networks ended with a loss that is not finite: {which}"
+        warnings.warn(told, NonFiniteLoss, stacklevel=3)
 
 
 def _checked(settings: Settings) -> dict[str, np.ndarray]:
