@@ -124,11 +124,8 @@ def fit_many(
     >>> sweep.best in (2, 3), float(sweep.history["validation_accuracy"][-1, sweep.best])
     (True, 1.0)
     """
-    check_key(key)
-    check_net(net)
-    check_optimizer(optimizer)
+    _check_kinds(key, net, optimizer, on_epoch)
     epochs, task = check_count("epochs", epochs), check_task(net, task)
-    check_on_epoch(on_epoch)
     columns = _checked(settings)
     order_key, seed_key = jax.random.split(key)
     states = _states(seed_key, net, optimizer, columns)
@@ -153,6 +150,14 @@ def fit_many(
     compile_seconds, *seconds = np.diff(times)
     _warn_of_lost(history)
     return Sweep(states, history, columns, int(ranking(history, task)[0]), float(compile_seconds), np.array(seconds))
+
+
+def _check_kinds(key: Any, net: Any, optimizer: Any, on_epoch: Any) -> None:
+    """Refuse arguments that are not of their kind."""
+    check_key(key)
+    check_net(net)
+    check_optimizer(optimizer)
+    check_on_epoch(on_epoch)
 
 
 def _warn_of_lost(history: History) -> None:
