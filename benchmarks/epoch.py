@@ -44,7 +44,11 @@ WAYS = {
     NETWORKS[0]: {FUNCNET: SMALL_STEPS, TORCH: LARGE_STEPS, STEP_LOOP: LARGE_STEPS},
     NETWORKS[1]: {FUNCNET: SOON, TORCH: SOON, STEP_LOOP: SOON},
 }
-"""How they learn on their way to 98 %: each as was fastest for it of the batches, rates and cycles that were tried."""
+"""How they learn on their way to 98 %: chosen by the time that it took on two or three of the seeds that are measured.
+
+funcnet's were the fastest of those tried, PyTorch's among the fastest; the step loop, for which none were tried, has
+PyTorch's. NOTES.md says how many were tried for each.
+"""
 SKLEARN_WAY = Settings(batch_size=200)
 """scikit-learn's own defaults, as fast as any that were tried; its Adam has a constant rate."""
 PRODUCTS_TOLERANCE = 4 * TOLERANCE["float32"]
