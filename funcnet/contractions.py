@@ -5,27 +5,24 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from funcnet.precision import matmul, transpose
-from funcnet.types import Layer, Params
+from funcnet.types import Layer
 
 Rows = Float[Array, "n _"]
 NARROW = 32
 """Up to so many columns a product Aᵀ Δ is computed as (Δᵀ A)ᵀ."""
 
 
-def gradient(inputs: tuple[Rows, ...], deltas: tuple[Rows, ...], operand_dtype: str | None = None) -> Params:
-    """dW_l = A_{l−1}ᵀ Δ_l and db_l = Δ_lᵀ 1, summed over the rows.
+def gradient(a: Float[Array, "n d"], delta: Float[Array, "n k"], operand_dtype: str | None = None) -> Layer:
+    """dW = Aᵀ Δ and db = Δᵀ 1 of a layer with the input A, summed over the rows.
 
     Derivation:
-        dℓ = Σ_l tr(Δ_lᵀ dZ_l) with dZ_l = A_{l−1} dW_l + 1 db_lᵀ:
-        tr(Δ_lᵀ A_{l−1} dW_l) = tr((A_{l−1}ᵀ Δ_l)ᵀ dW_l) and tr(Δ_lᵀ 1 db_lᵀ) = (Δ_lᵀ 1)ᵀ db_l.
+        The layer's part of dℓ is tr(Δᵀ dZ) with dZ = A dW + 1 dbᵀ:
+        tr(Δᵀ A dW) = tr((Aᵀ Δ)ᵀ dW) and tr(Δᵀ 1 dbᵀ) = (Δᵀ 1)ᵀ db.
 
     References:
         Rumelhart, Hinton, Williams 1986, Learning representations by back-propagating errors.
     """
-    return tuple(
-        Layer(_transposed_product(a, delta, operand_dtype), jnp.sum(delta, axis=0))
-        for a, delta in zip(inputs, deltas, strict=True)
-    )
+    return Layer(_transposed_product(a, delta, operand_dtype), jnp.sum(delta, axis=0))
 
 
 def _transposed_product(a: Rows, delta: Rows, operand_dtype: str | None) -> Float[Array, "_ _"]:

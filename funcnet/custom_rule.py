@@ -8,7 +8,7 @@ from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float
 
 from funcnet.boundary import check_call
-from funcnet.gradients import both_sweeps, enter, loss, parameter_gradient, row_gradient, squared_weights
+from funcnet.gradients import enter, loss, parameter_gradient, row_gradient, squared_weights
 from funcnet.network import MLP
 from funcnet.precision import is_floating
 from funcnet.types import Features, KeyArray, Params, Targets, Weights
@@ -78,8 +78,8 @@ def _rule(primals: Any, tangents: Any) -> tuple[Float[Array, ""], Float[Array, "
         if tangent is not None and not _is_zero(tangent) and is_floating(argument):
             raise TypeError(f"closed_form_loss has no rule for its derivative in {name}; differentiate funcnet.loss")
     call = enter(net, params, x, y, weights, key)
-    swept = both_sweeps(net, call, key)
-    tangent = _inner(parameter_gradient(net, call, swept), d_params)
+    swept, grads = parameter_gradient(net, call, key)
+    tangent = _inner(grads, d_params)
     if not _is_zero(d_x):
         tangent += _inner(row_gradient(net, call, swept), d_x)
     if weights is not None and not _is_zero(d_weights):

@@ -7,7 +7,9 @@ weight of 2 equals the row twice, a weight of 0 equals the row absent (even one 
 data term of 0.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Shaped
@@ -18,7 +20,7 @@ from funcnet.boundary import check_call, check_features, check_network
 from funcnet.network import MLP, check_key
 from funcnet.precision import cast_like, lift, matmul, transpose
 from funcnet.rules import check_shape
-from funcnet.sweeps import Saved, backward, forward
+from funcnet.sweeps import Rows, Saved, backward, forward
 from funcnet.types import Features, KeyArray, Layer, Params, Targets, Weights
 
 
@@ -161,6 +163,7 @@ class Swept(NamedTuple):
         outputs: A_L.
         saved: What the forward sweep saved.
         deltas: Δ_1 … Δ_L.
+        contracted: contract(A_{l−1}, Δ_l) of each layer; empty without one.
     """
 
     value: Float[Array, ""]
@@ -168,9 +171,12 @@ class Swept(NamedTuple):
     outputs: Float[Array, "n k"]
     saved: Saved
     deltas: tuple[Float[Array, "n _"], ...]
+    contracted: tuple[Any, ...]
 
 
-def both_sweeps(net: MLP, call: Call, key: KeyArray | None) -> Swept:
+def both_sweeps(
+    net: MLP, call: Call, key: KeyArray | None, contract: Callable[[Rows, Rows], Any] | None = None
+) -> Swept:
     """Run the forward sweep, then the backward sweep with the cotangent c_i g_i of the outputs.
 
     Derivation:
@@ -179,21 +185,21 @@ def both_sweeps(net: MLP, call: Call, key: KeyArray | None) -> Swept:
     outputs, saved = forward(net, call.params, call.x, key)
     losses, g = losses_of(net, outputs, call.y), net.loss.gradient(outputs, call.y)
     check_shape(f"gradient(outputs, y) of loss {net.loss.name!r}", g, outputs.shape)
-    deltas, _ = backward(net, call.params, saved, call.c[:, None] * g)
-    return Swept(_reduce(net, call, losses), losses, outputs, saved, deltas)
+    cotangents = backward(net, call.params, saved, call.c[:, None] * g, contract)
+    return Swept(_reduce(net, call, losses), losses, outputs, saved, cotangents.deltas, cotangents.contracted)
 
 
-def parameter_gradient(net: MLP, call: Call, swept: Swept) -> Params:
-    """∂L/∂params: dW_l = A_{l−1}ᵀ Δ_l + l2 · W_l, db_l = Δ_lᵀ 1.
+def parameter_gradient(net: MLP, call: Call, key: KeyArray | None) -> tuple[Swept, Params]:
+    """Both sweeps, and ∂L/∂params: dW_l = A_{l−1}ᵀ Δ_l + l2 · W_l, db_l = Δ_lᵀ 1.
 
     Derivation:
         The data term is contracted in `funcnet.contractions.gradient`; d ½ ‖W_l‖² = tr(W_lᵀ dW_l).
     """
-    grads = contractions.gradient(swept.saved.inputs, swept.deltas, net.operand_dtype)
+    swept = both_sweeps(net, call, key, partial(contractions.gradient, operand_dtype=net.operand_dtype))
     if net.l2 is None:
-        return grads
+        return swept, swept.contracted
     l2 = jnp.asarray(net.l2, swept.outputs.dtype)
-    return tuple(Layer(g.w + l2 * layer.w, g.b) for g, layer in zip(grads, call.params, strict=True))
+    return swept, tuple(Layer(g.w + l2 * layer.w, g.b) for g, layer in zip(swept.contracted, call.params, strict=True))
 
 
 def row_gradient(net: MLP, call: Call, swept: Swept) -> Float[Array, "n d"]:
@@ -251,8 +257,8 @@ def value_and_grad(
     ((), (4, 2))
     """
     call = enter(net, params, x, y, weights, key)
-    swept = both_sweeps(net, call, key)
-    return swept.value.astype(params[0].w.dtype), cast_like(parameter_gradient(net, call, swept), params)
+    swept, grads = parameter_gradient(net, call, key)
+    return swept.value.astype(params[0].w.dtype), cast_like(grads, params)
 
 
 def input_gradient(

@@ -4,7 +4,8 @@ A sweep computes in the work dtype: float32 for float16 and bfloat16 parameters,
 """
 
 import itertools
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -33,6 +34,20 @@ class Saved(NamedTuple):
     z: tuple[Rows, ...]
     hidden: tuple[Rows, ...]
     masks: tuple[Rows, ...] | None
+
+
+class Cotangents(NamedTuple):
+    """What the backward sweep leaves.
+
+    Attributes:
+        deltas: Δ_1 … Δ_L, those of the pre-activations Z_l.
+        hidden: Those of φ_1(Z_1) … φ_L(Z_L), before dropout.
+        contracted: contract(A_{l−1}, Δ_l) of each layer; empty without one.
+    """
+
+    deltas: tuple[Rows, ...]
+    hidden: tuple[Rows, ...]
+    contracted: tuple[Any, ...]
 
 
 def dropout_masks(net: MLP, key: KeyArray | None, n: int, dtype: DTypeLike) -> tuple[Rows, ...] | None:
@@ -68,10 +83,18 @@ def forward(net: MLP, params: Params, x: Float[Array, "n d"], key: KeyArray | No
     return outputs, Saved(tuple(inputs), tuple(pre_activations), tuple(hidden), masks)
 
 
-def backward(net: MLP, params: Params, saved: Saved, d_outputs: Rows) -> tuple[tuple[Rows, ...], tuple[Rows, ...]]:
-    """The cotangents (Δ_1 … Δ_L) of the pre-activations and those of φ_1(Z_1) … φ_L(Z_L), from that of the outputs.
+def backward(
+    net: MLP,
+    params: Params,
+    saved: Saved,
+    d_outputs: Rows,
+    contract: Callable[[Rows, Rows], Any] | None = None,
+) -> Cotangents:
+    """The cotangents of the pre-activations, and what `contract` makes of each, from the cotangent of the outputs.
 
         dH_L = d_outputs,    Δ_l = φ_l'(Z_l) ∘ dH_l,    dH_{l−1} = M_{l−1} ∘ (Δ_l W_lᵀ)
+
+    The last layer is contracted before the sweep goes on: XLA then holds less at a time, and takes no longer.
 
     Derivation:
         dℓ = tr(dH_lᵀ dφ(Z_l)) = tr(dH_lᵀ (φ'(Z_l) ∘ dZ_l)) = tr((dH_l ∘ φ'(Z_l))ᵀ dZ_l), which is Δ_l. Through the
@@ -81,12 +104,17 @@ def backward(net: MLP, params: Params, saved: Saved, d_outputs: Rows) -> tuple[t
     References:
         Rumelhart, Hinton, Williams 1986, Learning representations by back-propagating errors.
     """
-    deltas, d_hidden = [], [d_outputs]
+    deltas, d_hidden, contracted = [], [d_outputs], []
     for i in reversed(range(net.n_layers)):
         slope = net.activations[i].slope(saved.z[i], saved.hidden[i])
         check_shape(f"slope(z, h) of activation {net.activations[i].name!r}", slope, saved.z[i].shape)
-        deltas.append(slope * d_hidden[-1])
+        delta = slope * d_hidden[-1]
+        if contract is not None:
+            contracted.append(contract(saved.inputs[i], delta))
+            if 0 < i == net.n_layers - 1:
+                contracted[0], delta = jax.lax.optimization_barrier((contracted[0], delta))
+        deltas.append(delta)
         if i > 0:
-            d_input = matmul(deltas[-1], transpose(params[i].w, net.operand_dtype), net.operand_dtype)
+            d_input = matmul(delta, transpose(params[i].w, net.operand_dtype), net.operand_dtype)
             d_hidden.append(d_input if saved.masks is None else saved.masks[i - 1] * d_input)
-    return tuple(reversed(deltas)), tuple(reversed(d_hidden))
+    return Cotangents(tuple(reversed(deltas)), tuple(reversed(d_hidden)), tuple(reversed(contracted)))

@@ -407,7 +407,7 @@ def test_where_in_a_list_of_layers_the_fault_is():
     def slope_of_another(params):
         outputs, saved = fn.sweeps.forward(net, params, x.astype(params[0].w.dtype), None)
         d_outputs = (outputs - y.astype(outputs.dtype)) / len(x)
-        deltas, _ = fn.sweeps.backward(other, params, saved, d_outputs)
+        deltas = fn.sweeps.backward(other, params, saved, d_outputs).deltas
         return tuple(fn.Layer(a.T @ d, jnp.sum(d, 0)) for a, d in zip(saved.inputs, deltas, strict=True))
 
     (cause,) = wrong(lambda p: fn.loss(net, p, x, y), slope_of_another, params).diagnoses

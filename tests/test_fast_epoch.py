@@ -117,9 +117,9 @@ def test_narrow_products_are_the_products(shape, dtype):
     n, i, o = shape
     random = np.random.default_rng(0)
     a, delta = (jnp.asarray(random.normal(0, 1, (n, k)), dtype) for k in (i, o))
-    (layer,) = jax.jit(contractions.gradient)((a,), (delta,))
+    layer = jax.jit(contractions.gradient)(a, delta)
     assert_close(layer.w, np.asarray(a).T @ np.asarray(delta))
-    many = jax.vmap(lambda d: contractions.gradient((a,), (d,))[0].w)(jnp.stack([delta, 2 * delta]))
+    many = jax.vmap(lambda d: contractions.gradient(a, d).w)(jnp.stack([delta, 2 * delta]))
     assert_close(many[1], 2 * np.asarray(a).T @ np.asarray(delta))
 
 

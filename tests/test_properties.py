@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 import funcnet as fn
 from funcnet.checking import TOLERANCE, compare
 from funcnet.precision import matmul
+from funcnet.sweeps import Cotangents
 from funcnet.types import KeyArray, Layer
 
 pytestmark = pytest.mark.skipif(not X64, reason="float64 tells laws from rounding; test_gradients has the other dtypes")
@@ -105,7 +106,8 @@ def program() -> Run:
         call, keywords = (net, params, x, y), {"weights": weights, "key": key}
         _, saved = fn.sweeps.forward(net, params, x, key)
         swept = fn.sweeps.backward(net, params, saved, cotangent)
-        pulled = fn.contractions.gradient(saved.inputs, swept[0]), matmul(swept[0][0], params[0].w.T)
+        grads = tuple(map(fn.contractions.gradient, saved.inputs, swept.deltas))
+        pulled = grads, matmul(swept.deltas[0], params[0].w.T)
         forth = jax.jvp(lambda params, x: fn.apply(net, params, x, key=key), (params, x), tangent)[1]
         autodiff = jax.value_and_grad(fn.loss, argnums=1)(*call, **keywords)
         return Result(fn.value_and_grad(*call, **keywords), autodiff, (pulled, swept), forth)
@@ -268,12 +270,17 @@ def too_steep(right, net, *rest):
     return right(dataclasses.replace(net, activation=off), *rest)
 
 
-def last_unit_favoured(right, *arguments):
-    return tuple(Layer(layer.w.at[:, -1].multiply(1.001), layer.b) for layer in right(*arguments))
+def last_unit_favoured(right, *arguments, **options):
+    layer = right(*arguments, **options)
+    return Layer(layer.w.at[:, -1].multiply(1.001), layer.b)
 
 
 def deltas(change):
-    return lambda right, *arguments: ([change(delta) for delta in right(*arguments)[0]], ())
+    def wrong(right, net, params, saved, d_outputs, contract=None):
+        changed = tuple(change(delta) for delta in right(net, params, saved, d_outputs).deltas)
+        return Cotangents(changed, (), tuple(map(contract, saved.inputs, changed)) if contract else ())
+
+    return wrong
 
 
 BROKEN = (

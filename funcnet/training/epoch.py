@@ -10,7 +10,7 @@ import optax
 from jaxtyping import Array, Bool, Float, Int, Shaped, UInt8
 
 from funcnet.custom_rule import closed_form_loss
-from funcnet.gradients import Call, both_sweeps, lift_params, parameter_gradient, penalty, value_and_grad
+from funcnet.gradients import Call, lift_params, parameter_gradient, penalty, value_and_grad
 from funcnet.network import MLP
 from funcnet.precision import cast_like
 from funcnet.sweeps import forward
@@ -128,8 +128,8 @@ def step(
     """
     total = jnp.sum(batch.weights)
     call = Call(lift_params(state.params), batch.x, batch.y, batch.weights / total)
-    swept = both_sweeps(net, call, key)
-    grads = cast_like(parameter_gradient(net, call, swept), state.params)
+    swept, grads = parameter_gradient(net, call, key)
+    grads = cast_like(grads, state.params)
     state = _update(optimizer, state, swept.value, grads, Objective(net, batch, key))
     return state, _sums(net, swept.value, swept.outputs, batch, task)
 

@@ -135,8 +135,7 @@ def _backward(s: Setting) -> GradientReport:
 
     def bwd(residuals: Any, d_outputs: Any) -> Any:
         params, saved = residuals
-        deltas, _ = sweeps.backward(p.net, params, saved, d_outputs)
-        return (contractions.gradient(saved.inputs, deltas),)
+        return (sweeps.backward(p.net, params, saved, d_outputs, contractions.gradient).contracted,)
 
     return check_vjp(lambda params: apply(p.net, params, rows, key=key), p.params, rule=(fwd, bwd), raises=False)
 
