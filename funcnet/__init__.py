@@ -23,6 +23,7 @@ from funcnet.affine import affine, affine_backward
 from funcnet.checking import GradientMismatch, GradientReport, check_gradient, check_vjp
 from funcnet.custom_rule import closed_form_loss
 from funcnet.gradients import apply, input_gradient, loss, per_example_losses, value_and_grad
+from funcnet.kernels import empirical_ntk, grad_gram
 from funcnet.losses import (
     Loss,
     absolute_error,
@@ -34,6 +35,13 @@ from funcnet.losses import (
     softmax_cross_entropy,
 )
 from funcnet.network import MLP, init
+from funcnet.per_example import (
+    clipped_grad_sum,
+    grad_second_moment,
+    gradient_noise_scale,
+    per_example_grad_norms,
+    weighted_grad_sum,
+)
 from funcnet.training import fit
 from funcnet.types import Layer, Params
 
@@ -53,11 +61,16 @@ __all__ = [
     "check_gradient",
     "check_vjp",
     "checking",
+    "clipped_grad_sum",
     "closed_form_loss",
     "elu",
+    "empirical_ntk",
     "fit",
     "gelu",
     "gelu_tanh",
+    "grad_gram",
+    "grad_second_moment",
+    "gradient_noise_scale",
     "half_squared_error",
     "huber",
     "identity",
@@ -68,6 +81,7 @@ __all__ = [
     "leaky_relu",
     "loss",
     "losses",
+    "per_example_grad_norms",
     "per_example_losses",
     "poisson",
     "relu",
@@ -81,4 +95,5 @@ __all__ = [
     "tanh",
     "training",
     "value_and_grad",
+    "weighted_grad_sum",
 ]

@@ -8,6 +8,7 @@ import math
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 
 from funcnet.network import MLP, check_key, check_net
 from funcnet.precision import is_floating
@@ -39,21 +40,21 @@ def check_network(net: Any, params: Any) -> None:
                 )
 
 
-def check_features(net: MLP, x: Any) -> None:
+def check_features(net: MLP, x: Any, name: str = "x") -> None:
     """Refuse a batch that does not fit the first layer.
 
     Raises:
         TypeError: If x is no floating-point array.
         ValueError: If its number of features is not the network's.
     """
-    _check_array("x", x)
+    _check_array(name, x)
     if not is_floating(x):
-        raise TypeError(f"x must be floating point, for example x.astype('float32'); got {x.dtype}")
+        raise TypeError(f"{name} must be floating point, for example {name}.astype('float32'); got {x.dtype}")
     expected, features = net.widths[0], math.prod(x.shape[1:])
     if x.ndim < 2:
-        raise ValueError(f"x must be a batch (n, *features) with {expected} features; got shape {x.shape}")
+        raise ValueError(f"{name} must be a batch (n, *features) with {expected} features; got shape {x.shape}")
     if features != expected:
-        raise ValueError(f"x must have {expected} features to match params[0].w; got {features} (shape {x.shape})")
+        raise ValueError(f"{name} must have {expected} features to match params[0].w; got {features} (shape {x.shape})")
 
 
 def check_targets(net: MLP, n: int, y: Any) -> None:
@@ -79,20 +80,32 @@ def check_targets(net: MLP, n: int, y: Any) -> None:
         )
 
 
-def check_weights(n: int, weights: Any) -> None:
+def check_weights(n: int, weights: Any, name: str = "weights") -> None:
     """Refuse example weights that are not one number for each example.
 
     Raises:
         TypeError: If weights is no array of real numbers.
         ValueError: If its shape is not (n,).
     """
-    if weights is None:
-        return
-    _check_array("weights", weights)
+    _check_array(name, weights)
     if not (jnp.issubdtype(weights.dtype, jnp.integer) or weights.dtype == jnp.bool_ or is_floating(weights)):
-        raise TypeError(f"weights must be real numbers; got {weights.dtype}")
+        raise TypeError(f"{name} must be real numbers; got {weights.dtype}")
     if weights.shape != (n,):
-        raise ValueError(f"weights must have shape {(n,)}, one for each example of x; got {weights.shape}")
+        raise ValueError(f"{name} must have shape {(n,)}, one for each example of x; got {weights.shape}")
+
+
+def check_count(name: str, value: Any) -> int:
+    """A whole number of at least 1.
+
+    Raises:
+        TypeError: If it is no whole number.
+        ValueError: If it is below 1.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise TypeError(f"{name} must be a whole number; got {value!r}")
+    if value < 1:
+        raise ValueError(f"{name} must be at least 1; got {value}")
+    return int(value)
 
 
 def check_call(net: Any, params: Any, x: Any, y: Any, weights: Any = None, key: Any = None) -> None:
@@ -100,7 +113,8 @@ def check_call(net: Any, params: Any, x: Any, y: Any, weights: Any = None, key: 
     check_network(net, params)
     check_features(net, x)
     check_targets(net, x.shape[0], y)
-    check_weights(x.shape[0], weights)
+    if weights is not None:
+        check_weights(x.shape[0], weights)
     check_key(key)
 
 

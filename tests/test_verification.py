@@ -11,8 +11,8 @@ from test_architecture import SOURCES, module_of
 
 import funcnet as fn
 from funcnet.verification import FORMS, catalogue, check, forms
-from funcnet.verification.forms import OPTIONS
 from funcnet.verification.pairs import covering
+from funcnet.verification.problems import OPTIONS
 
 COVERED = {name for form in FORMS.values() for name in form.covers}
 NO_DERIVATIVE = {"init", "fit", "huber", "label_smoothed", "check_gradient", "check_vjp", "exact_line_search"}

@@ -8,6 +8,7 @@ import optax
 from jaxtyping import Float, Shaped
 
 from funcnet import activations, losses
+from funcnet.boundary import check_count
 from funcnet.data import (
     Dataset,
     Standardisation,
@@ -22,7 +23,7 @@ from funcnet.losses import Loss
 from funcnet.network import MLP
 from funcnet.runs.config import Config
 from funcnet.runs.model import Model
-from funcnet.training.checks import check_count, check_positive
+from funcnet.training.checks import check_positive
 from funcnet.training.metrics import Task, task_of
 from funcnet.training.optimizers import FULL_BATCH, OPTIMIZERS, optimizer_by_name
 from funcnet.types import Params

@@ -37,7 +37,8 @@ def check_data(net: MLP, data: Any, dtype: Any, name: str = "data", learning: bo
         if x.shape[0] == 0:
             raise ValueError(f"x must have at least one example; got shape {x.shape}")
         check_targets(net, x.shape[0], y)
-        check_weights(x.shape[0], weights)
+        if weights is not None:
+            check_weights(x.shape[0], weights)
         rows, y = np.asarray(flatten(x), dtype), np.asarray(y)
         weights = _checked_weights(weights, rows.shape[0], dtype)
         present = np.flatnonzero(weights)
@@ -120,20 +121,6 @@ def check_on_epoch(on_epoch: Any) -> None:
     """
     if on_epoch is not None and not callable(on_epoch):
         raise TypeError(f"on_epoch must be a function of an epoch's number and metrics; got {on_epoch!r}")
-
-
-def check_count(name: str, value: Any) -> int:
-    """A whole number of at least 1.
-
-    Raises:
-        TypeError: If it is no whole number.
-        ValueError: If it is below 1.
-    """
-    if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise TypeError(f"{name} must be a whole number; got {value!r}")
-    if value < 1:
-        raise ValueError(f"{name} must be at least 1; got {value}")
-    return int(value)
 
 
 def check_positive(name: str, value: Any) -> float:

@@ -12,11 +12,10 @@ import numpy as np
 import optax
 from jaxtyping import Bool, Float, Real
 
-from funcnet.boundary import check_network
+from funcnet.boundary import check_count, check_network
 from funcnet.network import MLP, check_key, check_net, init
 from funcnet.precision import work_dtype
 from funcnet.training.checks import (
-    check_count,
     check_data,
     check_on_epoch,
     check_optimizer,

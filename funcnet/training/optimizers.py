@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 import optax
 
-from funcnet.training.checks import check_count, check_positive
+from funcnet.boundary import check_count
+from funcnet.training.checks import check_positive
 from funcnet.training.line_search import exact_line_search
 from funcnet.types import Layer, Params
 

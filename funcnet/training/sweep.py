@@ -12,10 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from funcnet.boundary import check_count
 from funcnet.network import MLP, check_key, check_net, init
 from funcnet.precision import work_dtype
 from funcnet.training.checks import (
-    check_count,
     check_data,
     check_on_epoch,
     check_optimizer,

@@ -6,8 +6,9 @@ import jax.numpy as jnp
 
 from funcnet import activations, losses
 from funcnet.checking import GradientReport
-from funcnet.verification.forms import FORMS, OPTIONS, Setting
+from funcnet.verification.forms import FORMS
 from funcnet.verification.pairs import Row, covering
+from funcnet.verification.problems import OPTIONS, Setting
 
 
 class Choice(NamedTuple):

@@ -2,118 +2,33 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
-import jax
 import jax.numpy as jnp
-import numpy as np
 
 from funcnet import activations, contractions, layouts, losses, sweeps
 from funcnet.affine import affine, affine_backward
 from funcnet.checking import GradientReport, check_gradient, check_vjp
 from funcnet.custom_rule import closed_form_loss
 from funcnet.gradients import apply, input_gradient, loss, per_example_losses, value_and_grad
-from funcnet.network import MLP
-from funcnet.types import Layer, Params
-
-WIDTHS = (4, 6, 5, 3)
-N = 7
-
-
-class Setting(NamedTuple):
-    """What a closed form is checked with; what does not concern it is not looked at.
-
-    Attributes:
-        activation: Of the hidden layers.
-        loss: The loss.
-        dtype: Of parameters and data.
-        option: One of `OPTIONS`.
-        turn: The number of the check, for what takes turns.
-    """
-
-    activation: str = "tanh"
-    loss: str = "half_squared_error"
-    dtype: str = "float32"
-    option: str = "plain"
-    turn: int = 0
-
-
-OPTIONS = ("plain", "weights", "l2 and dropout", "output activation", "an activation for each layer")
-
-
-class Form(NamedTuple):
-    """A closed form, or several that one check covers.
-
-    Attributes:
-        covers: Names of the functions that it checks.
-        factors: Which fields of a setting concern it.
-        check: The check.
-    """
-
-    covers: tuple[str, ...]
-    factors: tuple[str, ...]
-    check: Callable[[Setting], GradientReport]
-
-
-class Problem(NamedTuple):
-    """The arguments of a network function."""
-
-    net: MLP
-    params: Params
-    x: Any
-    y: Any
-    kwargs: dict[str, Any]
-
-
-def _numbers(seed: int, shape: tuple[int, ...], dtype: str, scale: float = 1.0) -> Any:
-    return jnp.asarray(np.random.default_rng(seed).normal(0, scale, shape), dtype)
-
-
-def _targets(rule: losses.Loss, n: int, k: int, dtype: str, distributions: bool = False) -> Any:
-    random = np.random.default_rng(3)
-    if rule.targets == "classes" and not distributions:
-        return jnp.asarray(random.integers(0, k, n), "int32")
-    if rule.targets == "classes":
-        return jnp.asarray(random.dirichlet(np.ones(k), n), dtype)
-    return jnp.asarray(random.integers(0, 4, (n, k)) if rule.name == "poisson" else random.uniform(0, 1, (n, k)), dtype)
-
-
-def _problem(s: Setting) -> Problem:
-    rule, own = losses.by_name(s.loss), activations.by_name(s.activation)
-    regularised = s.option == "l2 and dropout"
-    net = MLP(
-        WIDTHS,
-        activation=(own, activations.tanh) if s.option == "an activation for each layer" else own,
-        output_activation=own if s.option == "output activation" else activations.identity,
-        loss=rule,
-        l2=0.1 if regularised else None,
-        dropout=0.25 if regularised else None,
-    )
-    params = tuple(
-        Layer(_numbers(i, (a, b), s.dtype, a**-0.5), _numbers(10 + i, (b,), s.dtype, 0.3))
-        for i, (a, b) in enumerate(pairwise(WIDTHS))
-    )
-    kwargs: dict[str, Any] = {"key": jax.random.key(s.turn)} if regularised else {}
-    if s.option == "weights":
-        kwargs["weights"] = jnp.asarray([1.0, 2.0, 0.0, -0.5, 1.0, 3.0, 1.0], s.dtype)
-    x = _numbers(20, (N, 2, 2) if s.turn % 2 else (N, 4), s.dtype)
-    return Problem(net, params, x, _targets(rule, N, 3, s.dtype, distributions=s.turn % 3 == 0), kwargs)
+from funcnet.types import Params
+from funcnet.verification.example_forms import EXAMPLE_FORMS
+from funcnet.verification.problems import NETWORK, Form, N, Setting, numbers, problem, targets
 
 
 def _value_and_grad(s: Setting) -> GradientReport:
-    p = _problem(s)
+    p = problem(s)
     return check_gradient(loss, value_and_grad, p.net, p.params, p.x, p.y, argnums=1, raises=False, **p.kwargs)
 
 
 def _input_gradient(s: Setting) -> GradientReport:
-    p = _problem(s)
+    p = problem(s)
     return check_gradient(loss, input_gradient, p.net, p.params, p.x, p.y, argnums=2, raises=False, **p.kwargs)
 
 
 def _closed_form_loss(s: Setting) -> GradientReport:
     """In parameters, inputs, and example weights that are not 0 or l2 where there are such."""
-    p = _problem(s)
+    p = problem(s)
     extra, names = (p.kwargs["weights"],) if "weights" in p.kwargs else (), ("weights",)
     extra = tuple(jnp.where(w == 0, 1, w).astype(w.dtype) for w in extra)
     key = p.kwargs.get("key")
@@ -126,7 +41,7 @@ def _closed_form_loss(s: Setting) -> GradientReport:
 
 def _backward(s: Setting) -> GradientReport:
     """The sweeps on their own, for any cotangent of the outputs."""
-    p = _problem(s)
+    p = problem(s)
     key, rows = p.kwargs.get("key"), p.x.reshape(N, -1)
 
     def fwd(params: Params) -> Any:
@@ -142,7 +57,7 @@ def _backward(s: Setting) -> GradientReport:
 
 def _per_example_losses(s: Setting) -> GradientReport:
     """The weighted mean of the losses of the examples belongs to the gradient of `loss`."""
-    p = _problem(s)
+    p = problem(s)
     net, w, key = replace(p.net, l2=None), p.kwargs.get("weights"), p.kwargs.get("key")
 
     def mean(params: Params) -> Any:
@@ -158,7 +73,7 @@ def _per_example_losses(s: Setting) -> GradientReport:
 
 def _convert(s: Setting) -> GradientReport:
     """Gradients convert as parameters do."""
-    p, layout = _problem(s), sorted(set(layouts.LAYOUTS) - {"row"})[s.turn % 4]
+    p, layout = problem(s), sorted(set(layouts.LAYOUTS) - {"row"})[s.turn % 4]
 
     def value(params: Any) -> Any:
         return loss(p.net, layouts.convert(params, to="row", source=layout), p.x, p.y, **p.kwargs)
@@ -171,15 +86,15 @@ def _convert(s: Setting) -> GradientReport:
 
 
 def _affine_backward(s: Setting) -> GradientReport:
-    x, w, b = (_numbers(i, shape, s.dtype) for i, shape in enumerate(((5, 2, 3), (6, 4), (4,))))
+    x, w, b = (numbers(i, shape, s.dtype) for i, shape in enumerate(((5, 2, 3), (6, 4), (4,))))
     rule = (lambda x, w, b: (affine(x, w, b), (x, w)), lambda saved, dy: affine_backward(saved[0], saved[1], dy))
     return check_vjp(affine, x, w, b, rule=rule, raises=False)
 
 
 def _loss_arguments(s: Setting) -> tuple[losses.Loss, Any, Any, Any]:
     rule = losses.by_name(s.loss)
-    y = _targets(rule, N, 3, s.dtype, distributions=s.turn % 2 == 0)
-    return rule, _numbers(5, (N, 3), s.dtype, 2.0), y, _numbers(6, (N, 3), s.dtype)
+    y = targets(rule, N, 3, s.dtype, distributions=s.turn % 2 == 0)
+    return rule, numbers(5, (N, 3), s.dtype, 2.0), y, numbers(6, (N, 3), s.dtype)
 
 
 def _loss_gradient(s: Setting) -> GradientReport:
@@ -230,7 +145,6 @@ def _derivative(order: int) -> Callable[[Setting], GradientReport]:
     return check
 
 
-NETWORK = ("activation", "loss", "dtype", "option")
 FORMS = {
     "value_and_grad": Form(("value_and_grad", "loss", "both_sweeps", "parameter_gradient"), NETWORK, _value_and_grad),
     "input_gradient": Form(("input_gradient", "row_gradient"), NETWORK, _input_gradient),
@@ -238,6 +152,7 @@ FORMS = {
     "per_example_losses": Form(("per_example_losses",), NETWORK, _per_example_losses),
     "layouts.convert": Form(("convert",), NETWORK, _convert),
     "sweeps.backward": Form(("apply", "backward", "gradient"), ("activation", "dtype"), _backward),
+    **EXAMPLE_FORMS,
     "affine_backward": Form(("affine", "affine_backward"), ("dtype",), _affine_backward),
     "Loss.gradient": Form(("Loss.value", "Loss.gradient"), ("loss", "dtype"), _loss_gradient),
     "Loss.hessian_action": Form(("Loss.hessian_action",), ("loss", "dtype"), _hessian_action),
