@@ -34,6 +34,7 @@ from funcnet.losses import (
     sigmoid_cross_entropy,
     softmax_cross_entropy,
 )
+from funcnet.many_classes import linear_cross_entropy, linear_cross_entropy_value_and_grad
 from funcnet.network import MLP, init
 from funcnet.per_example import (
     clipped_grad_sum,
@@ -79,6 +80,8 @@ __all__ = [
     "label_smoothed",
     "layouts",
     "leaky_relu",
+    "linear_cross_entropy",
+    "linear_cross_entropy_value_and_grad",
     "loss",
     "losses",
     "per_example_grad_norms",

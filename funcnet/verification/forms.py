@@ -11,6 +11,8 @@ from funcnet.affine import affine, affine_backward
 from funcnet.checking import GradientReport, check_gradient, check_vjp
 from funcnet.custom_rule import closed_form_loss
 from funcnet.gradients import apply, input_gradient, loss, per_example_losses, value_and_grad
+from funcnet.many_classes import linear_cross_entropy, linear_cross_entropy_value_and_grad
+from funcnet.precision import matmul
 from funcnet.types import Params
 from funcnet.verification.example_forms import EXAMPLE_FORMS
 from funcnet.verification.problems import NETWORK, Form, N, Setting, numbers, problem, targets
@@ -91,6 +93,26 @@ def _affine_backward(s: Setting) -> GradientReport:
     return check_vjp(affine, x, w, b, rule=rule, raises=False)
 
 
+def _linear_cross_entropy(s: Setting) -> GradientReport:
+    """Both forms against the plain one: by value and gradient, and by JAX through the rule."""
+    h, w, b = (numbers(40 + i, shape, s.dtype) for i, shape in enumerate(((N, 4), (4, 10), (10,))))
+    labels, weights = jnp.arange(N) % 10, numbers(43, (N,), s.dtype)
+    how: dict[str, Any] = {"weights": weights, "chunk_size": 4, "label_smoothing": 0.125 * (s.turn % 2)}
+
+    def plain(h: Any, w: Any, b: Any) -> Any:
+        rule = losses.label_smoothed(how["label_smoothing"])
+        c = weights.astype(h.dtype) / jnp.sum(weights.astype(h.dtype))
+        return jnp.sum(c * rule.value(matmul(h, w) + b[None], labels))
+
+    if s.turn % 3 == 0:
+        return check_vjp(plain, h, w, b, rule=lambda *args: linear_cross_entropy(*args, labels, **how), raises=False)
+
+    def grad(*args: Any) -> Any:
+        return linear_cross_entropy_value_and_grad(*args, labels, **how)[1]
+
+    return check_gradient(plain, grad, h, w, b, argnums=(0, 1, 2), raises=False)
+
+
 def _loss_arguments(s: Setting) -> tuple[losses.Loss, Any, Any, Any]:
     rule = losses.by_name(s.loss)
     y = targets(rule, N, 3, s.dtype, distributions=s.turn % 2 == 0)
@@ -153,6 +175,9 @@ FORMS = {
     "layouts.convert": Form(("convert",), NETWORK, _convert),
     "sweeps.backward": Form(("apply", "backward", "gradient"), ("activation", "dtype"), _backward),
     **EXAMPLE_FORMS,
+    "linear_cross_entropy": Form(
+        ("linear_cross_entropy", "linear_cross_entropy_value_and_grad"), ("dtype",), _linear_cross_entropy
+    ),
     "affine_backward": Form(("affine", "affine_backward"), ("dtype",), _affine_backward),
     "Loss.gradient": Form(("Loss.value", "Loss.gradient"), ("loss", "dtype"), _loss_gradient),
     "Loss.hessian_action": Form(("Loss.hessian_action",), ("loss", "dtype"), _hessian_action),
