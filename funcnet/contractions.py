@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from funcnet.precision import matmul, transpose
-from funcnet.types import Layer
+from funcnet.types import Layer, Params
 
 Rows = Float[Array, "n _"]
 NARROW = 32
@@ -48,7 +48,8 @@ def weighted_gradient(
     References:
         Lee, Kifer 2021, Scaling up differentially private deep learning with fast per-example gradient clipping.
     """
-    return gradient(inputs, tuple(factors[:, None] * delta for delta in deltas), operand_dtype)
+    pairs = zip(inputs, deltas, strict=True)
+    return tuple(gradient(a, factors[:, None] * delta, operand_dtype) for a, delta in pairs)
 
 
 def norms(inputs: tuple[Rows, ...], deltas: tuple[Rows, ...]) -> Float[Array, " n"]:
@@ -78,7 +79,8 @@ def second_moment(inputs: tuple[Rows, ...], deltas: tuple[Rows, ...], operand_dt
     References:
         Dangel, Kunstner, Hennig 2020, BackPACK: packing more into backprop.
     """
-    return gradient(tuple(map(jnp.square, inputs)), tuple(map(jnp.square, deltas)), operand_dtype)
+    pairs = zip(inputs, deltas, strict=True)
+    return tuple(gradient(jnp.square(a), jnp.square(delta), operand_dtype) for a, delta in pairs)
 
 
 def gram(

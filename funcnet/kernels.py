@@ -119,7 +119,7 @@ def empirical_ntk(
         """The inputs of the layers, and Δ_l (n, k, width) with a row for each output of each example."""
         n = saved.z[-1].shape[0]
         units = jnp.broadcast_to(jnp.eye(k, dtype=saved.z[-1].dtype)[:, None], (k, n, k))
-        return saved.inputs, jax.vmap(lambda unit: backward(net, lifted, saved, unit)[0], out_axes=1)(units)
+        return saved.inputs, jax.vmap(lambda unit: backward(net, lifted, saved, unit).deltas, out_axes=1)(units)
 
     right = jacobian(saved(x2))
 

@@ -126,7 +126,7 @@ def _ntk(s: Setting) -> GradientReport:
 
     def back(params: Params, x: Any, cotangent: Any) -> Params:
         _, saved = sweeps.forward(p.net, params, x.astype(params[0].w.dtype), p.kwargs.get("key"))
-        return contractions.gradient(saved.inputs, sweeps.backward(p.net, params, saved, cotangent)[0])
+        return sweeps.backward(p.net, params, saved, cotangent, contractions.gradient).contracted
 
     def total(u: Any, params: Params, v: Any) -> Any:
         return _inner(back(params, x1, u), back(params, x2, v))
