@@ -167,12 +167,17 @@ def clipped_grad_sum(
     """
     _check_max_norm(max_norm)
     swept = sweep_examples(net, params, x, y, weights, key)
+    return cast_like(clipped_sum(net, swept, max_norm, weights), params)
+
+
+def clipped_sum(net: MLP, swept: Swept, max_norm: Any, weights: Weights | None) -> Params:
+    """`clipped_grad_sum` of what the sweeps left, in the work dtype."""
     each = contractions.norms(swept.saved.inputs, swept.deltas)
     limit = jnp.asarray(max_norm, each.dtype)
     factors = jnp.where(each > limit, limit / jnp.where(each > limit, each, 1), 1)
     if weights is not None:
         factors = factors * jnp.asarray(weights, each.dtype)
-    return cast_like(_weighted(net, swept, factors), params)
+    return _weighted(net, swept, factors)
 
 
 def grad_second_moment(net: MLP, params: Params, x: Features, y: Targets, *, key: KeyArray | None = None) -> Params:

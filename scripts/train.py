@@ -89,6 +89,7 @@ def compile_and_prove(setup: Setup) -> tuple[Prepared, Proof]:
             validation=setup.arrays("validation") if "validation" in setup.parts else None,
             params=params,
             task=setup.task,
+            privacy=setup.privacy,
         )
     return preparation.result(), proof.result()
 
@@ -149,6 +150,7 @@ def measured(setup: Setup, result: Result, start: float, trained_in: float, netw
         "stopped": result.stopped,
         "kept_epoch": result.epoch,
         "failure": str(result.failure) if result.failure else None,
+        "privacy": privacy_of(setup, result),
         "compile_seconds": float(result.history["compile_seconds"][0]),
         "epoch_seconds": epoch,
         "networks": networks,
@@ -157,6 +159,13 @@ def measured(setup: Setup, result: Result, start: float, trained_in: float, netw
         "seconds": time.perf_counter() - start,
     }
     return Trained(setup, result, model, summary)
+
+
+def privacy_of(setup: Setup, result: Result) -> dict[str, float] | None:
+    """ε of all steps that were taken, and what it took."""
+    if setup.privacy is None:
+        return None
+    return {"epsilon": float(result.history["epsilon"][-1]), **setup.privacy._asdict()}
 
 
 @contextmanager

@@ -59,9 +59,9 @@ class NetworkOptions:
     output_activation: str = "identity"
     """Of the outputs; cross-entropies and poisson need identity."""
     loss: OpenText = None
-    """Such as softmax_cross_entropy, huber(0.5). By default label_smoothed(0.1); for numbers half_squared_error."""
+    """Such as huber(0.5). By default label_smoothed(0.1), for dp-noise softmax_cross_entropy; for numbers half_squared_error."""
     dropout: OpenFloat = None
-    """The share of hidden outputs dropped in training. By default 0.5; for numbers 0.1, for line searches 0."""
+    """The share of hidden outputs dropped in training. By default 0.5; for numbers 0.1, for line searches and dp-noise 0."""
     l2: float = 0.0
     """Factor of the penalty ½ · l2 · Σ ‖W‖²."""
 
@@ -91,7 +91,7 @@ class TrainingOptions:
     """How long, and in what portions."""
 
     batch_size: OpenInt = None
-    """Examples in each step. By default 32; all for lbfgs and the line searches."""
+    """Examples in each step, for dp-noise on average. By default 32, for dp-noise 256; all for lbfgs and line searches."""
     epochs: OpenInt = None
     """How often every example is seen. By default 60, for small sets 2,000 steps; 300 where that is one step each."""
     patience: OpenInt = None
@@ -103,6 +103,18 @@ class TrainingOptions:
     Without values, 64 of them: 4 learning rates, 4 l2, 4 dropouts."""
     seed: int = 0
     """What parts of the data, initial parameters, order and dropout depend on."""
+
+
+@dataclass(frozen=True)
+class PrivacyOptions:
+    """Differential privacy of each training example: clipped gradients of random samples, with noise."""
+
+    dp_noise: OpenFloat = None
+    """Deviation of the noise on each sum of gradients, in units of dp-max-norm; more is more private. By default none."""
+    dp_max_norm: OpenFloat = None
+    """The largest norm that the gradient of an example keeps. By default 1."""
+    dp_delta: OpenFloat = None
+    """δ of the (ε, δ) that is told after each epoch; below 1 / (training examples). By default 1e-5."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +137,7 @@ class Config:
     network: NetworkOptions = field(default_factory=NetworkOptions)
     optimization: OptimizerOptions = field(default_factory=OptimizerOptions)
     training: TrainingOptions = field(default_factory=TrainingOptions)
+    privacy: PrivacyOptions = field(default_factory=PrivacyOptions)
     output: OutputOptions = field(default_factory=OutputOptions)
 
     def flat(self) -> dict[str, Any]:

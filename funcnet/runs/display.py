@@ -24,7 +24,7 @@ def metrics_text(metrics: dict[str, float], task: Task) -> str:
     text = f"loss {metrics['train_loss']:.4f}  {WORDS[name]} {metrics[f'train_{name}']:.4f}"
     if "validation_loss" in metrics:
         text += f"  validation {metrics['validation_loss']:.4f} {metrics[f'validation_{name}']:.4f}"
-    return text
+    return text + _epsilon(metrics)
 
 
 def short_text(metrics: dict[str, float], task: Task) -> str:
@@ -32,7 +32,11 @@ def short_text(metrics: dict[str, float], task: Task) -> str:
     name = metric_names(task)[0]
     parts = [part for part in ("train", "validation") if f"{part}_loss" in metrics]
     loss, score = ("/".join(f"{metrics[f'{part}_{each}']:.3f}" for part in parts) for each in ("loss", name))
-    return f"loss {loss}  {WORDS[name]} {score}"
+    return f"loss {loss}  {WORDS[name]} {score}{_epsilon(metrics)}"
+
+
+def _epsilon(metrics: dict[str, float]) -> str:
+    return f"  ε {metrics['epsilon']:.2f}" if "epsilon" in metrics else ""
 
 
 @contextmanager
@@ -95,6 +99,10 @@ def result_table(summary: dict[str, Any]) -> Table:
         table.add_row("parameters kept", f"those of epoch {summary['kept_epoch']}")
     if summary["networks"] > 1:
         table.add_row("networks trained at once", f"{summary['networks']}")
+    if summary["privacy"]:
+        own = summary["privacy"]
+        table.add_row("privacy", f"ε = {own['epsilon']:.3g} at δ = {own['delta']:g}")
+        table.add_row("noise, largest norm", f"{own['noise_multiplier']:g}, {own['max_norm']:g}")
     table.add_row("time to compile", f"{summary['compile_seconds']:.2f} s")
     table.add_row("time of an epoch (median)", f"{summary['epoch_seconds']:.4f} s")
     table.add_row("training examples a second", f"{summary['examples_a_second']:,.0f}")

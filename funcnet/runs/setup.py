@@ -26,6 +26,7 @@ from funcnet.runs.model import Model
 from funcnet.training.checks import check_positive
 from funcnet.training.metrics import Task, task_of
 from funcnet.training.optimizers import FULL_BATCH, OPTIMIZERS, optimizer_by_name
+from funcnet.training.private import Privacy
 from funcnet.types import Params
 
 T = TypeVar("T", float, np.ndarray)
@@ -45,6 +46,7 @@ class Setup(NamedTuple):
         parts: The training part and, where there are such, the validation and test parts, as read.
         features: How features are scaled, fitted on the training part.
         targets: How the numbers to predict are scaled, likewise.
+        privacy: What makes training private, if anything.
     """
 
     config: Config
@@ -55,6 +57,7 @@ class Setup(NamedTuple):
     parts: dict[str, Dataset]
     features: Standardisation | None
     targets: Standardisation | None
+    privacy: Privacy | None
 
     def arrays(self, part: str) -> tuple[Float[np.ndarray, "n d"], Shaped[np.ndarray, "n ..."]]:
         """(x, y) of a part as network and loss want them: scaled, and labels as unit vectors for real targets."""
@@ -113,6 +116,7 @@ def set_up(config: Config) -> Setup:
         parts,
         fit_standardisation(train.x) if config.source.standardise else None,
         fit_standardisation(train.y) if scale_targets else None,
+        _privacy(config),
     )
 
 
@@ -154,7 +158,8 @@ def _resolved(config: Config, train: Dataset) -> Config:
         check_count("patience", training.patience)
     if training.tolerance is not None:
         check_positive("tolerance", training.tolerance)
-    batch_size = min(check_count("batch_size", _default(training.batch_size, 32)), len(train.x))
+    private = _is_private(config)
+    batch_size = min(check_count("batch_size", _default(training.batch_size, 256 if private else 32)), len(train.x))
     epochs = 300 if whole else max(60, -(-SMALL_SET_STEPS // -(-len(train.x) // batch_size)))
     return replace(
         config,
@@ -162,8 +167,8 @@ def _resolved(config: Config, train: Dataset) -> Config:
         network=replace(
             network,
             hidden=_default(network.hidden, (512,) if classes else (64,)),
-            loss=_default(network.loss, "label_smoothed(0.1)" if classes else "half_squared_error"),
-            dropout=_default(network.dropout, 0.0 if whole else 0.5 if classes else 0.1),
+            loss=_default(network.loss, _loss(classes, private)),
+            dropout=_default(network.dropout, 0.0 if whole or private else 0.5 if classes else 0.1),
         ),
         optimization=replace(
             optimization,
@@ -176,6 +181,32 @@ def _resolved(config: Config, train: Dataset) -> Config:
             batch_size=None if whole else batch_size,
         ),
     )
+
+
+def _loss(classes: bool, private: bool) -> str:
+    return "half_squared_error" if not classes else "softmax_cross_entropy" if private else "label_smoothed(0.1)"
+
+
+def _is_private(config: Config) -> bool:
+    """Whether training is to be private; refuses options that do not go with that."""
+    privacy, optimizer = config.privacy, config.optimization.optimizer
+    if privacy.dp_noise is None:
+        for name, value in (("dp_max_norm", privacy.dp_max_norm), ("dp_delta", privacy.dp_delta)):
+            if value is not None:
+                raise ValueError(f"{name} is for private training, which dp_noise asks for; got {value}")
+        return False
+    if optimizer in FULL_BATCH:
+        raise ValueError(f"dp_noise is not for {optimizer}, whose search looks at the examples without noise")
+    if config.training.sweep is not None:
+        raise ValueError("dp_noise is not for a sweep: each of its networks would cost privacy")
+    return True
+
+
+def _privacy(config: Config) -> Privacy | None:
+    noise, max_norm, delta = config.privacy.dp_noise, config.privacy.dp_max_norm, config.privacy.dp_delta
+    if noise is None:
+        return None
+    return Privacy(noise, 1.0 if max_norm is None else max_norm, 1e-5 if delta is None else delta)
 
 
 def _default(value: Any, default: Any) -> Any:

@@ -23,6 +23,11 @@ from funcnet.training.metrics import task_of as task_of
 from funcnet.training.optimizers import OPTIMIZERS as OPTIMIZERS
 from funcnet.training.optimizers import optimizer_by_name as optimizer_by_name
 from funcnet.training.optimizers import schedule_by_name as schedule_by_name
+from funcnet.training.private import Privacy as Privacy
+from funcnet.training.private import epsilon as epsilon
+from funcnet.training.private import gaussian_mechanism as gaussian_mechanism
+from funcnet.training.private import noisy_mean as noisy_mean
+from funcnet.training.private import poisson_sum as poisson_sum
 from funcnet.training.sweep import Sweep as Sweep
 from funcnet.training.sweep import fit_many as fit_many
 from funcnet.training.sweep import grid as grid

@@ -130,11 +130,27 @@ def check_positive(name: str, value: Any) -> float:
         TypeError: If it is no number.
         ValueError: If it is out of range.
     """
-    if isinstance(value, bool) or not isinstance(value, int | float | np.number):
-        raise TypeError(f"{name} must be a number; got {value!r}")
-    if not 0 < value < float("inf"):
+    if not 0 < _number(name, value) < float("inf"):
         raise ValueError(f"{name} must be a positive finite number; got {value}")
     return float(value)
+
+
+def check_at_least_zero(name: str, value: Any) -> float:
+    """A finite number of at least 0.
+
+    Raises:
+        TypeError: If it is no number.
+        ValueError: If it is out of range.
+    """
+    if not 0 <= _number(name, value) < float("inf"):
+        raise ValueError(f"{name} must be a finite number of at least 0; got {value}")
+    return float(value)
+
+
+def _number(name: str, value: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number):
+        raise TypeError(f"{name} must be a number; got {value!r}")
+    return value
 
 
 def check_task(net: MLP, task: str | None) -> Task:

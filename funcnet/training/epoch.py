@@ -258,9 +258,14 @@ def epoch_in_order(
             return step(net, optimizer, state, one.batch(data), one.keys, task)
 
         state, sums = jax.lax.scan(run, state._replace(key=key), steps)
+    return state, report(state, sums, norm)
+
+
+def report(state: State, sums: Sums, norm: Float[Array, ""] | None) -> Report:
+    """What an epoch tells, from the state it ends with and the sums of its steps; of no examples the loss is 0."""
     finite = jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(state.params)]))
     totals = Sums(*(jnp.sum(s, axis=0) for s in sums))
-    return state, Report(totals, sums.loss / sums.weight, finite, norm)
+    return Report(totals, sums.loss / jnp.where(sums.weight == 0, 1, sums.weight), finite, norm)
 
 
 @partial(jax.jit, static_argnames=("task", "rows"))

@@ -23,7 +23,8 @@ class NonFinite(NamedTuple):
         epoch: The epoch it happened in, from 1.
         step: The step of that epoch, from 1.
         layer: The layer that holds it, from 1; None where every layer is finite and the loss is not.
-        what: What it is: "parameters", after the step before, "outputs" or "loss".
+        what: What it is: "parameters", after the step before, "outputs" or "loss"; "" where no step is replayed, since
+            its examples are drawn by chance.
         kept: The epoch whose parameters were kept; 0 for those before training.
     """
 
@@ -37,7 +38,8 @@ class NonFinite(NamedTuple):
     def place(self) -> str:
         """Where it happened, in words."""
         where = f"the {self.what} of layer {self.layer}" if self.layer else "the loss of outputs that still are"
-        return f"the loss is not finite at epoch {self.epoch}, step {self.step}, first in {where}"
+        found = f", first in {where}" if self.what else ""
+        return f"the loss is not finite at epoch {self.epoch}, step {self.step}{found}"
 
     def __str__(self) -> str:
         """One line for a person."""

@@ -23,9 +23,10 @@ from funcnet.training.checks import (
     check_positive,
     check_task,
 )
-from funcnet.training.epoch import Examples, State, epoch, epoch_program, evaluate, new_order, new_state
+from funcnet.training.epoch import Examples, Report, State, epoch, epoch_program, evaluate, new_order, new_state
 from funcnet.training.failure import NonFinite, NonFiniteLoss, locate
 from funcnet.training.metrics import Task, means, variation
+from funcnet.training.private import Privacy, check_privacy, epsilon, private_program
 from funcnet.types import AnyArray, KeyArray, Params
 
 AnyFeatures = Float[AnyArray, "_ ..."]
@@ -50,6 +51,7 @@ class Prepared(NamedTuple):
         validation: Data that is only evaluated.
         compile_seconds: The time that compiling took.
         variation: Σ w (y − ȳ)² of the targets of both.
+        privacy: What makes it private, if it is.
     """
 
     net: MLP
@@ -61,6 +63,7 @@ class Prepared(NamedTuple):
     validation: Examples | None
     compile_seconds: float
     variation: tuple[np.ndarray | None, np.ndarray | None]
+    privacy: Privacy | None = None
 
 
 class Result(NamedTuple):
@@ -92,6 +95,7 @@ def prepare(
     validation: Data | None = None,
     params: Params | None = None,
     task: Task | None = None,
+    privacy: Privacy | None = None,
 ) -> Prepared:
     """Check the arguments, draw the first state and compile: all of `fit` that comes before the first step.
 
@@ -110,14 +114,19 @@ def prepare(
     held_out = None if validation is None else check_data(net, validation, dtype, "validation", learning=False)
     if batch_size is not None:
         batch_size = min(check_count("batch_size", batch_size), train.x.shape[0])
-    start = time.perf_counter()
-    rows = None if batch_size is None else new_order(state.key, train.x.shape[0], batch_size)
-    epoch_program(net).lower(net, optimizer, rows, state, train, task).compile()  # what follows finds it compiled
+    if privacy is not None:
+        privacy = check_privacy(privacy, batch_size, train.weights)
+    start = time.perf_counter()  # what follows finds its program compiled
+    if privacy is not None:
+        private_program(net).lower(net, optimizer, privacy, batch_size, state, train, task).compile()
+    else:
+        rows = None if batch_size is None else new_order(state.key, train.x.shape[0], batch_size)
+        epoch_program(net).lower(net, optimizer, rows, state, train, task).compile()
     if held_out is not None:
         evaluate.lower(net, state.params, held_out, task).compile()
     seconds = time.perf_counter() - start
     varied = [None if part is None else variation(part.y, part.weights) for part in (train, held_out)]
-    return Prepared(net, optimizer, batch_size, task, state, train, held_out, seconds, (varied[0], varied[1]))
+    return Prepared(net, optimizer, batch_size, task, state, train, held_out, seconds, (varied[0], varied[1]), privacy)
 
 
 @partial(jax.jit, static_argnames="optimizer")
@@ -142,6 +151,9 @@ def run(
     if tolerance and prepared.batch_size is not None:
         raise ValueError("tolerance needs batch_size=None: the gradient of a batch does not go to 0")
     monitor = "train_loss" if prepared.validation is None else "validation_loss"
+    blind = prepared.privacy is not None and prepared.validation is None  # whom the training loss must not guide
+    if blind and patience <= epochs:
+        raise ValueError("patience needs validation data in private training: the training loss is not private")
     early = prepared.validation is None and prepared.batch_size is None  # its loss is that of the state before the step
     records, stopped, failure = [], "epochs", None
     state = best = prepared.state
@@ -155,7 +167,7 @@ def run(
         if broken is not None:
             failure, stopped = NonFinite(number, *broken, kept=best_epoch), "non-finite"
             break
-        if metrics[monitor] < least:
+        if blind or metrics[monitor] < least:
             best, best_epoch, since, least = before if early else state, number - early, number, metrics[monitor]
         if metrics.get("gradient_norm", math.inf) <= tolerance:
             stopped = "tolerance"
@@ -173,9 +185,9 @@ def _one_epoch(
     prepared: Prepared, before: State, number: int
 ) -> tuple[State, dict[str, float], tuple[int, int | None, str] | None]:
     """The state after an epoch, its metrics, and what in it is not finite: step, layer and what."""
-    net, optimizer, batch_size, task, _, train, validation, compile_seconds, varied = prepared
+    net, optimizer, batch_size, task, _, train, validation, compile_seconds, varied, privacy = prepared
     start = time.perf_counter()
-    state, report = epoch(net, optimizer, batch_size, before, train, task)
+    state, report = _epoch(prepared, before)
     metrics = means(task, "train", report.sums, varied[0])
     if validation is not None:
         sums = evaluate(net, state.params, validation, task)
@@ -184,9 +196,20 @@ def _one_epoch(
         metrics["gradient_norm"] = float(report.gradient_norm)
     losses = np.asarray(report.losses)
     metrics |= {"seconds": time.perf_counter() - start, "compile_seconds": compile_seconds if number == 1 else 0.0}
+    if privacy is not None:
+        metrics["epsilon"] = epsilon(privacy, batch_size / train.x.shape[0], number * len(losses))
     if np.isfinite(losses).all() and bool(report.finite):
         return state, metrics, None
+    if privacy is not None:
+        return state, metrics, (int(np.argmin(np.isfinite(losses))) + 1, None, "")
     return state, metrics, locate(net, optimizer, batch_size, before, train, losses)
+
+
+def _epoch(prepared: Prepared, state: State) -> tuple[State, Report]:
+    net, optimizer, batch_size, task, _, train, *_, privacy = prepared
+    if privacy is None:
+        return epoch(net, optimizer, batch_size, state, train, task)
+    return private_program(net)(net, optimizer, privacy, batch_size, state, train, task)
 
 
 def fit(
@@ -202,6 +225,7 @@ def fit(
     patience: int | None = None,
     tolerance: float | None = None,
     task: Task | None = None,
+    privacy: Privacy | None = None,
     on_epoch: OnEpoch | None = None,
 ) -> tuple[State, History]:
     """Train a network by the closed-form gradient; each epoch, its shuffle included, is one compiled program.
@@ -226,6 +250,9 @@ def fit(
         task: "classification" measures the accuracy of the top class, "questions" that of each output as a yes or no,
             "regression" R² and mean absolute error; by default what the loss is for. (A squared error on unit vectors
             can be a classifier.)
+        privacy: Makes training differentially private: each step clips the gradients of a Poisson sample of expected size
+            batch_size and adds noise, and ε stands in the history as `epsilon`. What is measured on data is not
+            covered, nor are initial `params` or an optimizer chosen by looking at it.
         on_epoch: Called after each epoch with its number, from 1, and its metrics.
 
     Returns:
@@ -256,7 +283,15 @@ def fit(
     check_count("epochs", epochs)
     check_on_epoch(on_epoch)
     prepared = prepare(
-        key, net, optimizer, data, batch_size=batch_size, validation=validation, params=params, task=task
+        key,
+        net,
+        optimizer,
+        data,
+        batch_size=batch_size,
+        validation=validation,
+        params=params,
+        task=task,
+        privacy=privacy,
     )
     result = run(prepared, epochs, patience=patience, tolerance=tolerance, on_epoch=on_epoch)
     if result.failure is not None:

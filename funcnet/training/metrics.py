@@ -70,7 +70,7 @@ def means(task: Task, part: str, sums: Sums, varied: Float[np.ndarray, " k"] | N
     R² = 1 − Σ w (ŷ − y)² / Σ w (y − ȳ)², averaged over outputs; where a target does not vary it is 1 if predicted
     exactly, else 0, as in scikit-learn.
     """
-    weight, totals = float(sums.weight), np.asarray(sums.scores, np.float64)
+    weight, totals = float(sums.weight) or np.nan, np.asarray(sums.scores, np.float64)
     metrics = {f"{part}_loss": float(sums.loss) / weight}
     if task != "regression":
         return metrics | {f"{part}_accuracy": float(totals[0]) / weight}

@@ -3,6 +3,7 @@
 What each is worth is measured in `benchmarks/NOTES.md`.
 """
 
+import inspect
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -14,6 +15,7 @@ from funcnet.network import MLP
 
 Options = tuple[tuple[str, str | bool], ...]
 
+STATIC = ("optimizer", "task", "batch_size")
 IN_PLACE: Options = (("xla_cpu_copy_insertion_use_region_analysis", True),)
 """A finer look at who still reads the weights, so that they are updated in place and not copied in every step."""
 EIGEN: Options = (("xla_cpu_experimental_ynn_fusion_type", "LIBRARY_FUSION_TYPE_REDUCE"),)
@@ -29,13 +31,14 @@ def options_for(net: MLP) -> dict[str, str | bool]:
 
 
 def compiled(function: Callable[..., Any], net: MLP) -> Any:
-    """A function of optimizer and task among others, compiled with the options that suit the network, once for each."""
-    return _compiled(function, tuple(options_for(net).items()))
+    """A function compiled with the options that suit the network, once for each value of the arguments in `STATIC`."""
+    static = tuple(name for name in STATIC if name in inspect.signature(function).parameters)
+    return _compiled(function, static, tuple(options_for(net).items()))
 
 
 @cache
-def _compiled(function: Callable[..., Any], options: Options) -> Any:
-    return jax.jit(function, static_argnames=("optimizer", "task"), compiler_options=dict(options))
+def _compiled(function: Callable[..., Any], static: tuple[str, ...], options: Options) -> Any:
+    return jax.jit(function, static_argnames=static, compiler_options=dict(options))
 
 
 @cache
