@@ -24,7 +24,7 @@ import funcnet as fn
 from funcnet.checking import TOLERANCE, compare
 from funcnet.data import load
 from funcnet.training import Sweep, fit_many, grid, new_order
-from funcnet.training.fit import Prepared, prepare
+from funcnet.training.preparation import Prepared, prepare
 
 TARGET = 1.8
 ROUNDINGS = 50

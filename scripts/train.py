@@ -37,7 +37,7 @@ from funcnet.runs.display import progress, proof_table, result_table, sweep_tabl
 from funcnet.runs.pictures import SUFFIXES, write_figure
 from funcnet.runs.sweep import of_the_leader, with_largest_penalties
 from funcnet.training import Result, Sweep
-from funcnet.training.fit import Prepared
+from funcnet.training.preparation import Prepared
 
 PROOF_ROWS = 128
 

@@ -11,7 +11,7 @@ import pytest
 from cases import assert_close
 
 import funcnet as fn
-from funcnet.training import Privacy, epsilon, gaussian_mechanism, noisy_mean, poisson_sum, private
+from funcnet.training import Privacy, accounting, epsilon, gaussian_mechanism, noisy_mean, poisson_sum, private
 from funcnet.training.epoch import Examples, new_state
 from funcnet.training.private import Keys, private_epoch, private_step, rows_at_once
 
@@ -70,7 +70,8 @@ def test_a_sampler_that_is_wrong_is_noticed(monkeypatch):
 
 def test_with_as_many_as_there_are_everyone_is_drawn():
     drawn, sizes = members(np.arange(5), N)
-    assert (drawn == 1).all() and (sizes == N).all()
+    assert (drawn == 1).all()
+    assert (sizes == N).all()
 
 
 def test_room_for_most_samples_and_never_more_than_there_are():
@@ -138,8 +139,7 @@ def test_an_epoch_is_its_steps_with_keys_of_their_own():
     after, report = jax.jit(private_epoch, static_argnums=(1, 3))(NET, optimizer, settings, 6, state, examples)
     key, *kinds = jax.random.split(state.key, 4)
     params, drawn = state.params, 0.0
-    for each in zip(*(jax.random.split(kind, 4) for kind in kinds), strict=True):
-        each = Keys(*each)
+    for each in map(Keys, *(jax.random.split(kind, 4) for kind in kinds)):
         clipped, sums = poisson_sum(NET, params, examples, settings, 6, each)
         mean = noisy_mean(each.noise, clipped, 1.0, 0.5, 6)
         params = tuple(
@@ -251,7 +251,7 @@ def test_what_cannot_be_private_is_refused(call, error, text):
 
 
 def test_a_missing_package_is_named(monkeypatch):
-    private._divergences.cache_clear()
+    accounting._divergences.cache_clear()
     monkeypatch.setitem(sys.modules, "dp_accounting", None)
     with pytest.raises(ModuleNotFoundError, match="private training needs dp_accounting: pip install dp-accounting"):
         call()()

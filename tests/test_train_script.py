@@ -71,6 +71,25 @@ def test_a_run_is_kept_and_not_lost(train, standard_promotion, tmp_path, capsys)
     assert list(tmp_path.iterdir()) == [folder]
 
 
+def test_a_private_run_tells_epsilon(train, standard_promotion, tmp_path, capsys):
+    folder = tmp_path / "run"
+    options = [*FAST, "--dp-noise", "1.5", "--dp-max-norm", "0.5", "--dp-delta", "1e-4", "--run-dir", str(folder)]
+    assert train.main(options) == 0
+    with (folder / "metrics.csv").open() as file:
+        told = [float(row["epsilon"]) for row in csv.DictReader(file)]
+    settings = fn.training.Privacy(1.5, 0.5, 1e-4)
+    steps = -(-1167 // 64)
+    assert told == [fn.training.epsilon(settings, 64 / 1167, steps * epoch) for epoch in (1, 2, 3)]
+    summary = json.loads((folder / "summary.json").read_text())
+    expected = {"epsilon": told[-1], "noise_multiplier": 1.5, "max_norm": 0.5, "delta": 1e-4}
+    assert summary["privacy"] == expected
+    resolved = json.loads((folder / "config.json").read_text())["options"]
+    assert (resolved["dropout"], resolved["loss"], resolved["dp_noise"]) == (0.0, "softmax_cross_entropy", 1.5)
+    out = capsys.readouterr().out
+    assert f"ε {told[-1]:.2f}" in out
+    assert f"ε = {told[-1]:.3g} at δ = 0.0001" in out
+
+
 def test_line_search_and_a_loss_on_numbers_for_labels(train, standard_promotion, tmp_path, capsys):
     options = ["--data", "iris", "--loss", "half_squared_error", "--optimizer", "exact_line_search", "--epochs", "20"]
     options += ["--hidden", "--tolerance", "1e-4", "--validation-share", "0", "--plot", str(tmp_path / "curves.svg")]
@@ -142,6 +161,12 @@ WRONG = [
     (["--data", "good.csv", "--test-data", "unseen.csv"], "label 'z' in row 3 is not among the classes"),
     (["--data", "good.csv", "--test-data", "narrow.csv"], "narrow.csv: features are missing: b"),
     (["--data", "objects.npz"], "objects.npz"),
+    (["--dp-max-norm", "1"], "dp_max_norm is for private training, which dp_noise asks for; got 1.0"),
+    (["--dp-noise", "nan"], "noise_multiplier must be a finite number of at least 0; got nan"),
+    (["--dp-noise", "1", "--dp-max-norm", "0"], "max_norm must be a positive finite number; got 0.0"),
+    (["--dp-noise", "1", "--dp-delta", "0.1"], "delta must be below 1 / n for n = 1167 examples"),
+    (["--dp-noise", "1", "--optimizer", "lbfgs"], "dp_noise is not for lbfgs, whose search looks at the examples"),
+    (["--dp-noise", "1", "--sweep"], "dp_noise is not for a sweep"),
     (["--run-dir", "good.csv"], "run_dir good.csv is a file"),
     (["--run-dir", "good.csv/run"], "run_dir good.csv/run cannot be written"),
     (["--run-dir", "thesis"], "run_dir thesis holds something else than a run"),

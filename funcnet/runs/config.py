@@ -59,9 +59,9 @@ class NetworkOptions:
     output_activation: str = "identity"
     """Of the outputs; cross-entropies and poisson need identity."""
     loss: OpenText = None
-    """Such as huber(0.5). By default label_smoothed(0.1), for dp-noise softmax_cross_entropy; for numbers half_squared_error."""
+    """Such as huber(0.5). By default label_smoothed(0.1); private softmax_cross_entropy, numbers half_squared_error."""
     dropout: OpenFloat = None
-    """The share of hidden outputs dropped in training. By default 0.5; for numbers 0.1, for line searches and dp-noise 0."""
+    """The share of hidden outputs dropped. By default 0.5, for numbers 0.1; private and for line searches 0."""
     l2: float = 0.0
     """Factor of the penalty ½ · l2 · Σ ‖W‖²."""
 
@@ -91,7 +91,7 @@ class TrainingOptions:
     """How long, and in what portions."""
 
     batch_size: OpenInt = None
-    """Examples in each step, for dp-noise on average. By default 32, for dp-noise 256; all for lbfgs and line searches."""
+    """Examples in each step, private on average. By default 32, private 256; all for lbfgs and the line searches."""
     epochs: OpenInt = None
     """How often every example is seen. By default 60, for small sets 2,000 steps; 300 where that is one step each."""
     patience: OpenInt = None
@@ -110,7 +110,7 @@ class PrivacyOptions:
     """Differential privacy of each training example: clipped gradients of random samples, with noise."""
 
     dp_noise: OpenFloat = None
-    """Deviation of the noise on each sum of gradients, in units of dp-max-norm; more is more private. By default none."""
+    """Noise on each sum of gradients, its deviation in units of dp-max-norm; more is more private. By default none."""
     dp_max_norm: OpenFloat = None
     """The largest norm that the gradient of an example keeps. By default 1."""
     dp_delta: OpenFloat = None

@@ -23,10 +23,10 @@ from funcnet.losses import Loss
 from funcnet.network import MLP
 from funcnet.runs.config import Config
 from funcnet.runs.model import Model
+from funcnet.training.accounting import Privacy, check_privacy
 from funcnet.training.checks import check_positive
 from funcnet.training.metrics import Task, task_of
 from funcnet.training.optimizers import FULL_BATCH, OPTIMIZERS, optimizer_by_name
-from funcnet.training.private import Privacy
 from funcnet.types import Params
 
 T = TypeVar("T", float, np.ndarray)
@@ -116,7 +116,7 @@ def set_up(config: Config) -> Setup:
         parts,
         fit_standardisation(train.x) if config.source.standardise else None,
         fit_standardisation(train.y) if scale_targets else None,
-        _privacy(config),
+        _privacy(config, len(train.x)),
     )
 
 
@@ -202,11 +202,11 @@ def _is_private(config: Config) -> bool:
     return True
 
 
-def _privacy(config: Config) -> Privacy | None:
+def _privacy(config: Config, n: int) -> Privacy | None:
     noise, max_norm, delta = config.privacy.dp_noise, config.privacy.dp_max_norm, config.privacy.dp_delta
     if noise is None:
         return None
-    return Privacy(noise, 1.0 if max_norm is None else max_norm, 1e-5 if delta is None else delta)
+    return check_privacy(Privacy(noise, _default(max_norm, 1.0), _default(delta, 1e-5)), n)
 
 
 def _default(value: Any, default: Any) -> Any:

@@ -1,5 +1,7 @@
 """Training: optimizers by name, state, step, compiled epoch, evaluation and fit."""
 
+from funcnet.training.accounting import Privacy as Privacy
+from funcnet.training.accounting import epsilon as epsilon
 from funcnet.training.epoch import Examples as Examples
 from funcnet.training.epoch import Objective as Objective
 from funcnet.training.epoch import Report as Report
@@ -15,7 +17,6 @@ from funcnet.training.failure import NonFinite as NonFinite
 from funcnet.training.failure import NonFiniteLoss as NonFiniteLoss
 from funcnet.training.fit import Result as Result
 from funcnet.training.fit import fit as fit
-from funcnet.training.fit import prepare as prepare
 from funcnet.training.fit import run as run
 from funcnet.training.line_search import exact_line_search as exact_line_search
 from funcnet.training.metrics import metric_names as metric_names
@@ -23,8 +24,7 @@ from funcnet.training.metrics import task_of as task_of
 from funcnet.training.optimizers import OPTIMIZERS as OPTIMIZERS
 from funcnet.training.optimizers import optimizer_by_name as optimizer_by_name
 from funcnet.training.optimizers import schedule_by_name as schedule_by_name
-from funcnet.training.private import Privacy as Privacy
-from funcnet.training.private import epsilon as epsilon
+from funcnet.training.preparation import prepare as prepare
 from funcnet.training.private import gaussian_mechanism as gaussian_mechanism
 from funcnet.training.private import noisy_mean as noisy_mean
 from funcnet.training.private import poisson_sum as poisson_sum

@@ -4,66 +4,24 @@ import math
 import time
 import warnings
 from collections.abc import Callable
-from functools import partial
 from typing import NamedTuple
 
-import jax
 import numpy as np
 import optax
-from jaxtyping import Bool, Float, Real
 
-from funcnet.boundary import check_count, check_network
-from funcnet.network import MLP, check_key, check_net, init
-from funcnet.precision import work_dtype
-from funcnet.training.checks import (
-    check_data,
-    check_on_epoch,
-    check_optimizer,
-    check_penalties,
-    check_positive,
-    check_task,
-)
-from funcnet.training.epoch import Examples, Report, State, epoch, epoch_program, evaluate, new_order, new_state
+from funcnet.boundary import check_count
+from funcnet.network import MLP
+from funcnet.training.accounting import Privacy, epsilon
+from funcnet.training.checks import check_on_epoch, check_positive
+from funcnet.training.epoch import Report, State, epoch, evaluate
 from funcnet.training.failure import NonFinite, NonFiniteLoss, locate
-from funcnet.training.metrics import Task, means, variation
-from funcnet.training.private import Privacy, check_privacy, epsilon, private_program
-from funcnet.types import AnyArray, KeyArray, Params
-
-AnyFeatures = Float[AnyArray, "_ ..."]
-AnyNumbers = Real[AnyArray, "_ ..."] | Bool[AnyArray, "_ ..."]
-Data = tuple[AnyFeatures, AnyNumbers] | tuple[AnyFeatures, AnyNumbers, AnyNumbers]
-"""(x, y) or (x, y, weights), of as many examples as there are."""
+from funcnet.training.metrics import Task, means
+from funcnet.training.preparation import Data, Prepared, prepare
+from funcnet.training.private import private_program
+from funcnet.types import KeyArray, Params
 
 History = dict[str, np.ndarray]
 OnEpoch = Callable[[int, dict[str, float]], None]
-
-
-class Prepared(NamedTuple):
-    """Everything a run needs, checked and compiled.
-
-    Attributes:
-        net: The network.
-        optimizer: The optimizer.
-        batch_size: Examples for each step, no more than there are; None for all.
-        task: What predictions are measured by.
-        state: The state before the first step.
-        train: The data to learn from.
-        validation: Data that is only evaluated.
-        compile_seconds: The time that compiling took.
-        variation: Σ w (y − ȳ)² of the targets of both.
-        privacy: What makes it private, if it is.
-    """
-
-    net: MLP
-    optimizer: optax.GradientTransformation
-    batch_size: int | None
-    task: Task
-    state: State
-    train: Examples
-    validation: Examples | None
-    compile_seconds: float
-    variation: tuple[np.ndarray | None, np.ndarray | None]
-    privacy: Privacy | None = None
 
 
 class Result(NamedTuple):
@@ -83,57 +41,6 @@ class Result(NamedTuple):
     epoch: int
     stopped: str
     failure: NonFinite | None
-
-
-def prepare(
-    key: KeyArray,
-    net: MLP,
-    optimizer: optax.GradientTransformation,
-    data: Data,
-    *,
-    batch_size: int | None = 128,
-    validation: Data | None = None,
-    params: Params | None = None,
-    task: Task | None = None,
-    privacy: Privacy | None = None,
-) -> Prepared:
-    """Check the arguments, draw the first state and compile: all of `fit` that comes before the first step.
-
-    Arguments and errors are those of `fit`.
-    """
-    check_key(key)
-    check_optimizer(optimizer)
-    check_net(net)
-    if params is not None:
-        check_network(net, params)
-    state = _first_state(key, net, optimizer, params)
-    check_penalties(net)
-    task = check_task(net, task)
-    dtype = work_dtype(state.params[0].w.dtype)
-    train = check_data(net, data, dtype)
-    held_out = None if validation is None else check_data(net, validation, dtype, "validation", learning=False)
-    if batch_size is not None:
-        batch_size = min(check_count("batch_size", batch_size), train.x.shape[0])
-    if privacy is not None:
-        privacy = check_privacy(privacy, batch_size, train.weights)
-    start = time.perf_counter()  # what follows finds its program compiled
-    if privacy is not None:
-        private_program(net).lower(net, optimizer, privacy, batch_size, state, train, task).compile()
-    else:
-        rows = None if batch_size is None else new_order(state.key, train.x.shape[0], batch_size)
-        epoch_program(net).lower(net, optimizer, rows, state, train, task).compile()
-    if held_out is not None:
-        evaluate.lower(net, state.params, held_out, task).compile()
-    seconds = time.perf_counter() - start
-    varied = [None if part is None else variation(part.y, part.weights) for part in (train, held_out)]
-    return Prepared(net, optimizer, batch_size, task, state, train, held_out, seconds, (varied[0], varied[1]), privacy)
-
-
-@partial(jax.jit, static_argnames="optimizer")
-def _first_state(key: KeyArray, net: MLP, optimizer: optax.GradientTransformation, params: Params | None) -> State:
-    """The state before the first step. One program compiles faster than one for each part of it."""
-    init_key, state_key = jax.random.split(key)
-    return new_state(state_key, init(init_key, net) if params is None else params, optimizer)
 
 
 def run(
@@ -197,7 +104,7 @@ def _one_epoch(
     losses = np.asarray(report.losses)
     metrics |= {"seconds": time.perf_counter() - start, "compile_seconds": compile_seconds if number == 1 else 0.0}
     if privacy is not None:
-        metrics["epsilon"] = epsilon(privacy, batch_size / train.x.shape[0], number * len(losses))
+        metrics["epsilon"] = epsilon(privacy, (batch_size or 1) / train.x.shape[0], number * len(losses))
     if np.isfinite(losses).all() and bool(report.finite):
         return state, metrics, None
     if privacy is not None:
@@ -250,9 +157,9 @@ def fit(
         task: "classification" measures the accuracy of the top class, "questions" that of each output as a yes or no,
             "regression" R² and mean absolute error; by default what the loss is for. (A squared error on unit vectors
             can be a classifier.)
-        privacy: Makes training differentially private: each step clips the gradients of a Poisson sample of expected size
-            batch_size and adds noise, and ε stands in the history as `epsilon`. What is measured on data is not
-            covered, nor are initial `params` or an optimizer chosen by looking at it.
+        privacy: Makes training differentially private: each step draws batch_size examples on average, each by itself,
+            clips their gradients and adds noise; ε stands in the history as `epsilon`. What is measured on data is not
+            covered, nor what was chosen by looking at it.
         on_epoch: Called after each epoch with its number, from 1, and its metrics.
 
     Returns:

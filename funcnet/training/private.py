@@ -5,40 +5,24 @@ what is measured on the training data (loss, accuracy), data that is only evalua
 the data: scales of features, options. Noise of floating-point numbers is no defence against who sees its last bits.
 """
 
-import logging
 import math
-from functools import cache
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Int
 
 from funcnet.gradients import Call, both_sweeps, lift_params, penalty
 from funcnet.network import MLP, check_key
 from funcnet.per_example import clipped_sum
 from funcnet.precision import cast_like, work_dtype
+from funcnet.training.accounting import Privacy
 from funcnet.training.checks import check_at_least_zero, check_positive
 from funcnet.training.epoch import Examples, Report, State, report
 from funcnet.training.metrics import Sums, Task, scores
 from funcnet.training.programs import compiled
 from funcnet.types import KeyArray, Layer, Params
-
-
-class Privacy(NamedTuple):
-    """What makes training private.
-
-    Attributes:
-        noise_multiplier: σ; the noise on a sum of clipped gradients has the deviation σ · max_norm. 0 for none, and no
-            privacy.
-        max_norm: C, the largest norm that the gradient of an example keeps.
-        delta: δ of the (ε, δ) that is told; below 1 / n for n examples.
-    """
-
-    noise_multiplier: float | Float[Array, ""]
-    max_norm: float | Float[Array, ""] = 1.0
-    delta: float = 1e-5
 
 
 class Noise(NamedTuple):
@@ -53,72 +37,6 @@ class Keys(NamedTuple):
     sampling: KeyArray
     noise: KeyArray
     dropout: KeyArray
-
-
-def check_privacy(privacy: Any, batch_size: int | None, weights: Float[Array, " n"]) -> Privacy:
-    """The settings as plain numbers, if they go with the batches and the weights of the examples.
-
-    Raises:
-        TypeError: If it is no `Privacy`, or holds what is no number.
-        ValueError: If a number is out of its range, each step takes all examples, or weights differ from 1.
-        ModuleNotFoundError: If dp-accounting is not installed.
-    """
-    if not isinstance(privacy, Privacy):
-        raise TypeError(f"privacy must be a funcnet.training.Privacy; got {privacy!r}")
-    if batch_size is None:
-        raise ValueError("batch_size must be a number in private training, the expected size of a sample; got None")
-    if not bool(jnp.all(weights == 1)):
-        raise ValueError("weights must all be 1 in private training, where no example may count for more than its norm")
-    n = weights.shape[0]
-    delta = check_positive("delta", privacy.delta)
-    if not delta < 1 / n:
-        raise ValueError(f"delta must be below 1 / n for n = {n} examples, {1 / n:.3g}; got {delta:g}")
-    noise = check_at_least_zero("noise_multiplier", privacy.noise_multiplier)
-    checked = Privacy(noise, check_positive("max_norm", privacy.max_norm), delta)
-    epsilon(checked, batch_size / n, 1)
-    return checked
-
-
-def epsilon(privacy: Privacy, rate: float, steps: int) -> float:
-    """ε after so many steps on Poisson samples, for neighbours that differ by one example added or removed.
-
-    Computed by Google's dp-accounting through Rényi divergences: an upper bound.
-
-    Args:
-        privacy: σ and δ.
-        rate: The probability with which a step draws each example.
-        steps: The number of steps.
-
-    Raises:
-        ModuleNotFoundError: If dp-accounting is not installed.
-
-    References:
-        Mironov, Talwar, Zhang 2019, Rényi differential privacy of the sampled Gaussian mechanism.
-    """
-    if not privacy.noise_multiplier:
-        return math.inf
-    orders, divergences = _divergences(float(privacy.noise_multiplier), rate)
-    from dp_accounting.rdp import compute_epsilon
-
-    return float(compute_epsilon(orders, steps * divergences, privacy.delta)[0])
-
-
-@cache
-def _divergences(noise_multiplier: float, rate: float) -> tuple[Any, Any]:
-    """Orders, and the Rényi divergence of one step at each: steps add them up."""
-    try:
-        import dp_accounting  # takes a second or two, and most runs are not private
-        from dp_accounting.rdp import RdpAccountant
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(f"private training needs {error.name}: pip install dp-accounting") from None
-    accountant, log = RdpAccountant(), logging.getLogger("absl")
-    level = log.level
-    log.setLevel(logging.ERROR)  # orders that do not converge are left out, which it tells of one by one
-    try:
-        accountant.compose(dp_accounting.PoissonSampledDpEvent(rate, dp_accounting.GaussianDpEvent(noise_multiplier)))
-    finally:
-        log.setLevel(level)
-    return accountant.orders, accountant.rdp
 
 
 def noisy_mean(key: KeyArray, clipped: Params, noise_multiplier: Any, max_norm: Any, batch_size: float | int) -> Params:
@@ -182,7 +100,7 @@ def gaussian_mechanism(
     check_positive("max_norm", max_norm)
     check_positive("batch_size", batch_size)
 
-    def update(updates: Any, state: Noise, params: Any = None) -> tuple[Any, Noise]:
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Noise]:
         del params
         following, now = jax.random.split(state.key)
         return noisy_mean(now, updates, noise_multiplier, max_norm, batch_size), Noise(following)

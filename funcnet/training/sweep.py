@@ -24,8 +24,9 @@ from funcnet.training.checks import (
 )
 from funcnet.training.epoch import Examples, State, epoch_in_order, evaluate, new_order, new_state
 from funcnet.training.failure import NonFiniteLoss
-from funcnet.training.fit import Data, History
+from funcnet.training.fit import History
 from funcnet.training.metrics import Sums, Task, means, metric_names, variation
+from funcnet.training.preparation import Data
 from funcnet.training.programs import compiled
 from funcnet.types import KeyArray, Params
 
