@@ -188,6 +188,21 @@ def test_fit_tells_epsilon_after_each_epoch_and_repeats_itself():
     assert not (state.params[0].w == other.params[0].w).all()
 
 
+def test_a_private_run_that_leaves_the_finite_numbers_stops_at_the_epoch_before():
+    x, y, _ = data()
+    optimizer = optax.sgd(optax.piecewise_constant_schedule(0.1, {6: math.inf}))
+    with pytest.warns(
+        fn.training.NonFiniteLoss, match=r"the loss is not finite at epoch 3, step \d; training stopped"
+    ) as told:
+        state, history = fn.fit(
+            jax.random.key(0), NET, optimizer, (x, y), epochs=5, batch_size=8, privacy=Privacy(1.0, 1.0, 1e-3)
+        )
+    assert "the parameters after epoch 2 are kept" in str(told[0].message)
+    assert len(history["epsilon"]) == 3
+    assert all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in jax.tree.leaves(state.params))
+    assert state.step == 6
+
+
 def test_optax_transformation_draws_new_noise_each_time():
     params = params_of(NET)
     zeros = jax.tree.map(jnp.zeros_like, params)

@@ -53,14 +53,9 @@ def run(
 ) -> Result:
     """Train what was prepared: the other half of `fit`, with its arguments. `prepared` can be run again."""
     epochs = check_count("epochs", epochs)
-    patience = epochs + 1 if patience is None else check_count("patience", patience)
-    tolerance = 0.0 if tolerance is None else check_positive("tolerance", tolerance)
-    if tolerance and prepared.batch_size is not None:
-        raise ValueError("tolerance needs batch_size=None: the gradient of a batch does not go to 0")
+    patience, tolerance = _limits(prepared, epochs, patience, tolerance)
     monitor = "train_loss" if prepared.validation is None else "validation_loss"
-    blind = prepared.privacy is not None and prepared.validation is None  # whom the training loss must not guide
-    if blind and patience <= epochs:
-        raise ValueError("patience needs validation data in private training: the training loss is not private")
+    blind = prepared.privacy is not None and prepared.validation is None  # the training loss is nobody's to look at
     early = prepared.validation is None and prepared.batch_size is None  # its loss is that of the state before the step
     records, stopped, failure = [], "epochs", None
     state = best = prepared.state
@@ -88,6 +83,16 @@ def run(
     return Result(state, history, len(records), stopped, failure)
 
 
+def _limits(prepared: Prepared, epochs: int, patience: int | None, tolerance: float | None) -> tuple[int, float]:
+    """Patience and tolerance as numbers that stop nothing where none is wished."""
+    if patience is not None and prepared.privacy is not None and prepared.validation is None:
+        raise ValueError("patience needs validation data in private training: the training loss is not private")
+    if tolerance is not None and prepared.batch_size is not None:
+        raise ValueError("tolerance needs batch_size=None: the gradient of a batch does not go to 0")
+    patience = epochs + 1 if patience is None else check_count("patience", patience)
+    return patience, 0.0 if tolerance is None else check_positive("tolerance", tolerance)
+
+
 def _one_epoch(
     prepared: Prepared, before: State, number: int
 ) -> tuple[State, dict[str, float], tuple[int, int | None, str] | None]:
@@ -107,9 +112,10 @@ def _one_epoch(
         metrics["epsilon"] = epsilon(privacy, (batch_size or 1) / train.x.shape[0], number * len(losses))
     if np.isfinite(losses).all() and bool(report.finite):
         return state, metrics, None
-    if privacy is not None:
-        return state, metrics, (int(np.argmin(np.isfinite(losses))) + 1, None, "")
-    return state, metrics, locate(net, optimizer, batch_size, before, train, losses)
+    if privacy is None:
+        return state, metrics, locate(net, optimizer, batch_size, before, train, losses)
+    bad = np.flatnonzero(~np.isfinite(losses))
+    return state, metrics, (int(bad[0]) + 1 if len(bad) else len(losses), None, "")
 
 
 def _epoch(prepared: Prepared, state: State) -> tuple[State, Report]:
