@@ -190,7 +190,7 @@ def test_fit_tells_epsilon_after_each_epoch_and_repeats_itself():
 
 def test_a_private_run_that_leaves_the_finite_numbers_stops_at_the_epoch_before():
     x, y, _ = data()
-    optimizer = optax.sgd(optax.piecewise_constant_schedule(0.1, {6: math.inf}))
+    optimizer = optax.sgd(lambda count: jnp.where(count > 6, jnp.inf, 0.1))
     with pytest.warns(
         fn.training.NonFiniteLoss, match=r"the loss is not finite at epoch 3, step \d; training stopped"
     ) as told:
