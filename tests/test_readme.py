@@ -1,24 +1,32 @@
-"""The README's code runs as printed, and its two commands are the ones that the project keeps true."""
+"""The code of README and docs/uses.md runs as printed, and the README's two commands are those that are kept true."""
 
 import re
 from pathlib import Path
 
-README = (Path(__file__).parent.parent / "README.md").read_text()
-BLOCKS = re.findall(r"^```python\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+import pytest
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+PAGES = ("README.md", "docs/uses.md")
 
 
-def test_code_blocks_run(capsys, standard_promotion):
+def blocks(page):
+    return re.findall(r"^```python\n(.*?)^```", (ROOT / page).read_text(), re.DOTALL | re.MULTILINE)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_code_blocks_run(page, capsys, standard_promotion):
     """In order and in one namespace, as a reader would; what a comment `# → …` promises is what is printed."""
     namespace = {}
-    for number, block in enumerate(BLOCKS):
-        exec(compile(block, f"README block {number}", "exec"), namespace)
+    assert blocks(page)
+    for number, block in enumerate(blocks(page)):
+        exec(compile(block, f"{page} block {number}", "exec"), namespace)
         printed = capsys.readouterr().out
         for promise in re.findall(r"# → (.*)", block):
             assert promise in printed
 
 
-def test_there_are_blocks_and_the_two_commands():
-    assert BLOCKS
+def test_the_two_commands():
     lines = re.findall(r"^```bash\n(.*?)^```", README, re.DOTALL | re.MULTILINE)[0].splitlines()
     commands = [line for line in lines if line and not line.startswith("#")]
     assert len(commands) == 2
@@ -26,8 +34,9 @@ def test_there_are_blocks_and_the_two_commands():
     assert commands[1].endswith("-m pytest -q")
 
 
-def test_links_and_pictures_exist():
-    targets = re.findall(r"\]\((?!https?:|#)([^)]+)\)", README)
+@pytest.mark.parametrize("page", PAGES)
+def test_links_and_pictures_exist(page):
+    targets = re.findall(r"\]\((?!https?:|#)([^)]+)\)", (ROOT / page).read_text())
     assert targets
     for target in targets:
-        assert (Path(__file__).parent.parent / target).exists(), target
+        assert ((ROOT / page).parent / target).exists(), target
