@@ -50,6 +50,16 @@ def labels_table(rankings: Mapping[str, Sequence[Ranking]]) -> Lines:
     return Lines("Precision at 2 % of planted wrong labels", ["scored by", "by gradient norm", "by loss"], rows)
 
 
+def ink_table(rankings: Sequence[Ranking], images: np.ndarray) -> Lines:
+    """How much ink is in the digits that the first way is wrong about, all seeds together."""
+    norms, rows = np.linalg.norm(images, axis=1), []
+    for name in rankings[0].scores:
+        both = zip(*(ranking.errors(name) for ranking in rankings), strict=True)
+        rows.append([f"by {name}", *(f"{norms[np.concatenate(part)].mean():.2f}" for part in both)])
+    title = f"Mean norm of the images, {norms.mean():.2f} over all digits, by networks that have not seen them"
+    return Lines(title, ["ranked", "suspected wrongly", "missed"], rows)
+
+
 def noise_table(noise: Noise) -> Lines:
     """A row for each batch size."""
     rows = [[str(b), f"{noise.seen[b]:.1f}", f"{noise.predicted(b):.1f}", f"{noise.rates[b]:g}"] for b in noise.seen]
@@ -94,10 +104,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     losses, scales = (np.array(part) for part in zip(*lines, strict=True))
     influences = [influence(x, y, seed, 1 if quick else 5) for seed in range(seeds)]
     errors = [regression(x, y, seed, *((30, 2) if quick else (200, 100))) for seed in range(seeds)]
-    tables = [labels_table(rankings), noise_table(steps), influence_table(influences), regression_table(errors)]
+    unseen = next(iter(rankings.values()))
+    tables = [labels_table(rankings), ink_table(unseen, x), noise_table(steps), influence_table(influences)]
+    tables.append(regression_table(errors))
     console.print(*map(shown, tables), sep="\n")
     name = "uses_quick" if quick else "uses"
-    draw(x, next(iter(rankings.values())), steps, (losses, scales, EVERY), options.out / f"{name}.png")
+    draw(x, unseen, steps, (losses, scales, EVERY), options.out / f"{name}.png")
     record: dict[str, Any] = {
         "precision": {
             way: {score: [one.precision(score) for one in found] for score in found[0].scores}

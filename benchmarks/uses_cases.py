@@ -56,6 +56,11 @@ class Ranking(NamedTuple):
         """The share of planted labels among as many examples as are planted."""
         return float(self.found(name)[len(self.planted) - 1])
 
+    def errors(self, name: str) -> tuple[Int[np.ndarray, " a"], Int[np.ndarray, " b"]]:
+        """The rows that are wrongly suspected, and the planted ones that are missed, of as many as are planted."""
+        suspected = np.argsort(-self.scores[name])[: len(self.planted)]
+        return np.setdiff1d(suspected, self.planted), np.setdiff1d(self.planted, suspected)
+
 
 def ranking(x: Images, y: Labels, seed: int, epochs: int, folds: int) -> Ranking:
     """Plant 2 % wrong labels and score every example, with one fold by the network that has learned from it.
