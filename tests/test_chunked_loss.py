@@ -1,4 +1,4 @@
-"""A network whose last layer runs over chunks of classes gives what the plain loss gives, without storing its logits."""
+"""A network whose last layer runs over chunks of classes gives what the plain loss gives and stores no logits."""
 
 import dataclasses
 
