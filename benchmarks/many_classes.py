@@ -10,7 +10,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -110,7 +110,8 @@ class Program(NamedTuple):
 def program(fun: Callable[..., Any], *arguments: Any) -> Program:
     """Compile."""
     compiled = jax.jit(fun).lower(*arguments).compile()
-    return Program(lambda: compiled(*arguments), compiled.memory_analysis().temp_size_in_bytes)
+    memory: Any = compiled.memory_analysis()
+    return Program(lambda: compiled(*arguments), memory.temp_size_in_bytes)
 
 
 def layer_programs(case: Case) -> dict[str, Program]:
@@ -126,13 +127,17 @@ def network_programs(case: Case) -> dict[str, Program]:
     random = np.random.default_rng(0)
     x = jnp.asarray(random.normal(0, 1, (case.n, case.d)), "float32")
     y = jnp.asarray(random.integers(0, case.k, case.n), "int32")
-    programs = {}
+    shape = fn.MLP((case.d, case.d, case.k), activation=fn.gelu, loss=fn.softmax_cross_entropy)
+    params, programs = fn.init(jax.random.key(0), shape, dtype="float32"), {}
     for name, loss in ((OURS, fn.softmax_cross_entropy_chunked()), (CLOSED, fn.softmax_cross_entropy)):
-        net = fn.MLP((case.d, case.d, case.k), activation=fn.gelu, loss=loss)
-        arguments = net, fn.init(jax.random.key(0), net, dtype="float32"), x, y
-        programs[name] = program(fn.value_and_grad, *arguments)
-    grad = jax.value_and_grad(lambda params: usual(fn.gelu.value(x @ params[0].w + params[0].b), *params[1], y))
-    return programs | {AUTODIFF: program(grad, arguments[1])}
+        net = replace(shape, loss=loss)
+        programs[name] = program(fn.value_and_grad, net, params, x, y)
+
+    def network(params: fn.Params) -> jax.Array:
+        first, last = params
+        return usual(fn.gelu.value(matmul(x, first.w) + first.b[None]), last.w, last.b, y)
+
+    return programs | {AUTODIFF: program(jax.value_and_grad(network), params)}
 
 
 def check_equal(programs: Mapping[str, Program]) -> None:
@@ -186,7 +191,7 @@ def largest(case: Case) -> dict[str, Any]:
     """
     h, w, b, y = problem(case.n_most, case.d, case.most)
     compiled = jax.jit(in_chunks(CHUNK)).lower(h, w, b, y).compile()
-    memory = compiled.memory_analysis()
+    memory: Any = compiled.memory_analysis()
     taken = [seconds(lambda: compiled(h, w, b, y)[0]) for _ in range(2)]
     _, (_, d_w, d_b) = compiled(h, w, b, y)
     sums = [float(jnp.max(jnp.abs(jnp.sum(d, axis=-1)) / jnp.sum(jnp.abs(d), axis=-1))) for d in (d_w, d_b)]

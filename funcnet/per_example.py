@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 from jaxtyping import Array, Float
 
 from funcnet import contractions
@@ -42,7 +43,7 @@ def _check_max_norm(max_norm: Any) -> None:
         raise TypeError(f"max_norm must be a number; got {max_norm!r}")
     if shape != ():
         raise ValueError(f"max_norm must be one number; got shape {shape}")
-    if not isinstance(max_norm, jax.core.Tracer) and not max_norm >= 0:
+    if not isinstance(max_norm, Tracer) and not max_norm >= 0:
         raise ValueError(f"max_norm must be at least 0; got {max_norm}")
 
 

@@ -68,7 +68,7 @@ def test_every_pair_is_there():
         if (one, two) == ("loss", "option"):
             wanted -= set(product(logits, ["output activation"]))
         assert {(row[one], row[two]) for row in network} >= wanted
-    assert len(network) < 100
+    assert len(network) < 200  # two factors of a dozen values each, the forms among them, need 144
 
 
 def test_coverings_are_complete_and_short():

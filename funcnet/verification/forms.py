@@ -105,10 +105,11 @@ def _linear_cross_entropy(s: Setting) -> GradientReport:
         return jnp.sum(c * rule.value(matmul(h, w) + b[None], labels))
 
     if s.turn % 3 == 0:
-        return check_vjp(plain, h, w, b, rule=lambda *args: linear_cross_entropy(*args, labels, **how), raises=False)
+        rule = lambda h, w, b: linear_cross_entropy(h, w, b, labels, **how)  # noqa: E731
+        return check_vjp(plain, h, w, b, rule=rule, raises=False)
 
-    def grad(*args: Any) -> Any:
-        return linear_cross_entropy_value_and_grad(*args, labels, **how)[1]
+    def grad(h: Any, w: Any, b: Any) -> Any:
+        return linear_cross_entropy_value_and_grad(h, w, b, labels, **how)[1]
 
     return check_gradient(plain, grad, h, w, b, argnums=(0, 1, 2), raises=False)
 
