@@ -154,7 +154,8 @@ class Program(NamedTuple):
 def program(fun: Callable[..., Any], arguments: tuple[Any, ...]) -> Program:
     """Compile."""
     compiled = jax.jit(fun).lower(*arguments).compile()
-    return Program(lambda: compiled(*arguments), compiled.memory_analysis().temp_size_in_bytes)
+    memory: Any = compiled.memory_analysis()
+    return Program(lambda: compiled(*arguments), memory.temp_size_in_bytes)
 
 
 def check_equal(name: str, ours: Program, others: Mapping[str, Program]) -> None:

@@ -33,6 +33,7 @@ from funcnet.losses import (
     poisson,
     sigmoid_cross_entropy,
     softmax_cross_entropy,
+    softmax_cross_entropy_chunked,
 )
 from funcnet.many_classes import linear_cross_entropy, linear_cross_entropy_value_and_grad
 from funcnet.network import MLP, init
@@ -93,6 +94,7 @@ __all__ = [
     "sigmoid_cross_entropy",
     "silu",
     "softmax_cross_entropy",
+    "softmax_cross_entropy_chunked",
     "softplus",
     "sweeps",
     "tanh",

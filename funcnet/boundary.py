@@ -1,18 +1,20 @@
-"""What can be told of a call from shapes and dtypes alone, told before anything is computed.
+"""The arguments of a call: what shapes and dtypes can tell, told before anything is computed, and the form for sweeps.
 
 Values (a label out of range, a NaN, a negative weight) are checked where data enters a program: see
 `funcnet.training.checks`.
 """
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Shaped
 
+from funcnet.affine import flatten
 from funcnet.network import MLP, check_key, check_net
-from funcnet.precision import is_floating
-from funcnet.types import Layer
+from funcnet.precision import is_floating, lift
+from funcnet.types import Features, KeyArray, Layer, Params, Targets, Weights
 
 
 def check_network(net: Any, params: Any) -> None:
@@ -121,3 +123,43 @@ def check_call(net: Any, params: Any, x: Any, y: Any, weights: Any = None, key: 
 def _check_array(name: str, array: Any) -> None:
     if not hasattr(array, "shape") or not hasattr(array, "dtype"):
         raise TypeError(f"{name} must be a JAX or NumPy array; got {type(array).__name__}")
+
+
+class Call(NamedTuple):
+    """The checked arguments of a call, in the dtype they are computed in.
+
+    Attributes:
+        params: The parameters, lifted to the work dtype.
+        x: The features of each example in one row; 0 where the weight is 0.
+        y: The targets in the work dtype, or integer labels; 0 where the weight is 0.
+        c: c_i = w_i / Σ w.
+    """
+
+    params: Params
+    x: Float[Array, "n d"]
+    y: Shaped[Array, "n ..."]
+    c: Float[Array, " n"]
+
+
+def lift_params(params: Params) -> Params:
+    """The parameters in the dtype they are computed in."""
+    return tuple(Layer(lift(layer.w), lift(layer.b)) for layer in params)
+
+
+def enter(net: MLP, params: Params, x: Features, y: Targets, weights: Weights | None, key: KeyArray | None) -> Call:
+    """Check the arguments of a call and bring them into the form the sweeps compute with."""
+    check_call(net, params, x, y, weights, key)
+    params = lift_params(params)
+    dtype, n = params[0].w.dtype, x.shape[0]
+    rows, y = jnp.asarray(flatten(x), dtype), jnp.asarray(y)
+    if y.ndim > 1:
+        y = y.astype(dtype)
+    if weights is None:
+        return Call(params, rows, y, jnp.full(n, 1 / max(n, 1), dtype))
+    w = jnp.asarray(weights, dtype)
+    total = jnp.sum(w)
+    c = jnp.where(total == 0, 0, w / jnp.where(total == 0, 1, total))
+    absent = w == 0
+    rows = jnp.where(absent[:, None], 0, rows)
+    y = jnp.where(absent if y.ndim == 1 else absent[:, None], jnp.zeros_like(y), y)
+    return Call(params, rows, y, c)

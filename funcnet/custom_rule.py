@@ -7,8 +7,8 @@ import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float
 
-from funcnet.boundary import check_call
-from funcnet.gradients import enter, loss, parameter_gradient, row_gradient, squared_weights
+from funcnet.boundary import check_call, enter
+from funcnet.gradients import loss, parameter_gradient, row_gradient, squared_weights
 from funcnet.network import MLP
 from funcnet.precision import is_floating
 from funcnet.types import Features, KeyArray, Params, Targets, Weights

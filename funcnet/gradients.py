@@ -16,52 +16,14 @@ from jaxtyping import Array, Float, Shaped
 
 from funcnet import contractions
 from funcnet.affine import flatten
-from funcnet.boundary import check_call, check_features, check_network
+from funcnet.boundary import Call, check_features, check_network, enter, lift_params
+from funcnet.class_chunks import Head, How, first_pass, second_pass
+from funcnet.losses import chunk_of
 from funcnet.network import MLP, check_key
-from funcnet.precision import cast_like, lift, matmul, transpose
+from funcnet.precision import cast_like, matmul, transpose
 from funcnet.rules import check_shape
 from funcnet.sweeps import Rows, Saved, backward, forward
 from funcnet.types import Features, KeyArray, Layer, Params, Targets, Weights
-
-
-class Call(NamedTuple):
-    """The checked arguments of a call, in the dtype they are computed in.
-
-    Attributes:
-        params: The parameters, lifted to the work dtype.
-        x: The features of each example in one row; 0 where the weight is 0.
-        y: The targets in the work dtype, or integer labels; 0 where the weight is 0.
-        c: c_i = w_i / Σ w.
-    """
-
-    params: Params
-    x: Float[Array, "n d"]
-    y: Shaped[Array, "n ..."]
-    c: Float[Array, " n"]
-
-
-def lift_params(params: Params) -> Params:
-    """The parameters in the dtype they are computed in."""
-    return tuple(Layer(lift(layer.w), lift(layer.b)) for layer in params)
-
-
-def enter(net: MLP, params: Params, x: Features, y: Targets, weights: Weights | None, key: KeyArray | None) -> Call:
-    """Check the arguments of a call and bring them into the form the sweeps compute with."""
-    check_call(net, params, x, y, weights, key)
-    params = lift_params(params)
-    dtype, n = params[0].w.dtype, x.shape[0]
-    rows, y = jnp.asarray(flatten(x), dtype), jnp.asarray(y)
-    if y.ndim > 1:
-        y = y.astype(dtype)
-    if weights is None:
-        return Call(params, rows, y, jnp.full(n, 1 / max(n, 1), dtype))
-    w = jnp.asarray(weights, dtype)
-    total = jnp.sum(w)
-    c = jnp.where(total == 0, 0, w / jnp.where(total == 0, 1, total))
-    absent = w == 0
-    rows = jnp.where(absent[:, None], 0, rows)
-    y = jnp.where(absent if y.ndim == 1 else absent[:, None], jnp.zeros_like(y), y)
-    return Call(params, rows, y, c)
 
 
 def losses_of(net: MLP, outputs: Float[Array, "n k"], y: Shaped[Array, "n ..."]) -> Float[Array, " n"]:
@@ -196,10 +158,32 @@ def parameter_gradient(net: MLP, call: Call, key: KeyArray | None) -> tuple[Swep
         The data term is contracted in `funcnet.contractions.gradient`; d ½ ‖W_l‖² = tr(W_lᵀ dW_l).
     """
     swept = both_sweeps(net, call, key, partial(contractions.gradient, operand_dtype=net.operand_dtype))
+    return swept, _with_penalty(net, call, swept.contracted)
+
+
+def _with_penalty(net: MLP, call: Call, grads: Params) -> Params:
+    """The gradient of the data term, and l2 · W_l."""
     if net.l2 is None:
-        return swept, swept.contracted
-    l2 = jnp.asarray(net.l2, swept.outputs.dtype)
-    return swept, tuple(Layer(g.w + l2 * layer.w, g.b) for g, layer in zip(swept.contracted, call.params, strict=True))
+        return grads
+    l2 = jnp.asarray(net.l2, call.params[0].w.dtype)
+    return tuple(Layer(g.w + l2 * layer.w, g.b) for g, layer in zip(grads, call.params, strict=True))
+
+
+def chunked_gradient(net: MLP, call: Call, key: KeyArray | None, chunk: int) -> tuple[Float[Array, ""], Params]:
+    """L and ∂L/∂params for the softmax cross-entropy of labels, with the logits of `chunk` classes at a time.
+
+    Derivation:
+        The two passes over the classes give dW_L, db_L and the cotangent dA_{L−1} = Δ_L W_Lᵀ, from which the backward
+        sweep goes on as in `value_and_grad`.
+    """
+    body, last = call.params[:-1], call.params[-1]
+    hidden, saved = forward(net, body, call.x, key)
+    how = How(min(chunk, net.widths[-1]), operand_dtype=net.operand_dtype)
+    head = Head(hidden, last.w, last.b, call.c, call.y.astype(jnp.int32))
+    parts = first_pass(head, how)
+    d_hidden, d_w, d_b = second_pass(head, parts, how)
+    below = backward(net, body, saved, d_hidden, partial(contractions.gradient, operand_dtype=net.operand_dtype))
+    return _reduce(net, call, parts.losses), _with_penalty(net, call, (*below.contracted, Layer(d_w, d_b)))
 
 
 def row_gradient(net: MLP, call: Call, swept: Swept) -> Float[Array, "n d"]:
@@ -226,7 +210,8 @@ def value_and_grad(
         db_l = Δ_lᵀ 1
 
     with g_i = ∂ℓ_i/∂outputs_i, c_i = w_i / Σ w, and row i of c g being c_i g_i. A label outside 0 … k − 1 makes the
-    loss NaN and contributes nothing to the gradient; `fit` refuses it.
+    loss NaN and contributes nothing to the gradient; `fit` refuses it. Where the loss is
+    `softmax_cross_entropy_chunked` and y are labels, the last layer and the loss run over chunks of classes.
 
     Derivation:
         dL = tr((c g)ᵀ dA_L) + l2 · Σ_l tr(W_lᵀ dW_l). Through dA_l = φ'(Z_l) ∘ dZ_l the first term is tr(Δ_lᵀ dZ_l),
@@ -256,9 +241,13 @@ def value_and_grad(
     >>> value.shape, grads[1].w.shape
     ((), (4, 2))
     """
-    call = enter(net, params, x, y, weights, key)
-    swept, grads = parameter_gradient(net, call, key)
-    return swept.value.astype(params[0].w.dtype), cast_like(grads, params)
+    call, chunk = enter(net, params, x, y, weights, key), chunk_of(net.loss)
+    if chunk is not None and call.y.ndim == 1:  # the output activation is the identity: the loss takes logits
+        value, grads = chunked_gradient(net, call, key, chunk)
+    else:
+        swept, grads = parameter_gradient(net, call, key)
+        value = swept.value
+    return value.astype(params[0].w.dtype), cast_like(grads, params)
 
 
 def input_gradient(

@@ -9,8 +9,7 @@ from jaxtyping import Array, Float
 
 from funcnet import contractions
 from funcnet.affine import flatten
-from funcnet.boundary import check_count, check_features, check_network
-from funcnet.gradients import lift_params
+from funcnet.boundary import check_count, check_features, check_network, lift_params
 from funcnet.network import MLP, check_key
 from funcnet.per_example import sweep_examples
 from funcnet.sweeps import Saved, backward, forward

@@ -1,58 +1,18 @@
 """The cross-entropy of a linear layer over very many classes, a chunk of classes at a time: logits are never stored."""
 
-from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 from funcnet.boundary import check_count, check_weights
-from funcnet.precision import is_floating, matmul, work_dtype
+from funcnet.class_chunks import Head, How, PerExample, first_pass, second_pass
+from funcnet.losses import CHUNK
+from funcnet.precision import is_floating, work_dtype
 from funcnet.types import AnyArray, Weights
-
-CHUNK = 2048
-"""So many classes at a time, where no other number is wished."""
-Carry = TypeVar("Carry")
-PerExample = Float[Array, " n"]
-
-
-class Head(NamedTuple):
-    """The linear layer Z = H V + 1 bᵀ and its labels.
-
-    Attributes:
-        h: The inputs, in the work dtype; 0 where c_i is 0.
-        w: V, a column for each class.
-        b: The bias.
-        c: c_i = w_i / Σ w.
-        labels: The class of each example.
-    """
-
-    h: Float[Array, "n d"]
-    w: Float[AnyArray, "d k"]
-    b: Float[AnyArray, " k"]
-    c: PerExample
-    labels: Int[Array, " n"]
-
-
-class Partition(NamedTuple):
-    """What the first pass over the classes leaves of each example, all relative to the logit z_y of its label.
-
-    Attributes:
-        reference: z_y; 0 where the label is masked by −∞.
-        total: T = log Σ_j e^{z_j − z_y}, never below 0 but where the label is masked.
-        others: 1 − p_y = Σ_{j≠y} p_j, summed and not subtracted.
-        gaps: Σ_j (z_j − z_y).
-        losses: ℓ_i.
-    """
-
-    reference: PerExample
-    total: PerExample
-    others: PerExample
-    gaps: PerExample
-    losses: PerExample
 
 
 def linear_cross_entropy(
@@ -96,8 +56,8 @@ def linear_cross_entropy(
     >>> bool(abs(value - jnp.log(1000.0)) < 1e-5)
     True
     """
-    head, chunk = _enter(h, w, b, labels, weights, chunk_size, label_smoothing, ignore)
-    return _mean(*head, chunk, float(label_smoothing))
+    head, how = _enter(h, w, b, labels, weights, chunk_size, label_smoothing, ignore)
+    return _mean(*head, how)
 
 
 def linear_cross_entropy_value_and_grad(
@@ -129,15 +89,15 @@ def linear_cross_entropy_value_and_grad(
     References:
         Wijmans et al. 2024, Cut your losses in large-vocabulary language models.
     """
-    head, chunk = _enter(h, w, b, labels, weights, chunk_size, label_smoothing, ignore)
-    parts = _partition(head, chunk, float(label_smoothing))
-    d_h, d_w, d_b = _second_pass(head, parts, chunk, float(label_smoothing))
+    head, how = _enter(h, w, b, labels, weights, chunk_size, label_smoothing, ignore)
+    parts = first_pass(head, how)
+    d_h, d_w, d_b = second_pass(head, parts, how)
     return _weighed(head.c, parts.losses), (d_h.astype(h.dtype), d_w, d_b)
 
 
 def _enter(
     h: Any, w: Any, b: Any, labels: Any, weights: Any, chunk_size: Any, smoothing: Any, ignore: Any
-) -> tuple[Head, int]:
+) -> tuple[Head, How]:
     """The checked arguments in the form that the passes compute with."""
     _check(h, w, b, labels, weights, smoothing)
     dtype = jnp.promote_types(work_dtype(h.dtype), work_dtype(w.dtype))
@@ -149,7 +109,7 @@ def _enter(
     total = jnp.sum(present)
     c = jnp.where(total == 0, 0, present / jnp.where(total == 0, 1, total))
     rows = jnp.where(present[:, None] == 0, 0, jnp.asarray(h).astype(dtype))
-    return Head(rows, jnp.asarray(w), jnp.asarray(b), c, labels), chunk
+    return Head(rows, jnp.asarray(w), jnp.asarray(b), c, labels), How(chunk, float(smoothing))
 
 
 def _check(h: Any, w: Any, b: Any, labels: Any, weights: Any, smoothing: Any) -> None:
@@ -174,84 +134,22 @@ def _check(h: Any, w: Any, b: Any, labels: Any, weights: Any, smoothing: Any) ->
         raise ValueError(f"label_smoothing must be in [0, 1); got {smoothing}")
 
 
-def _over_classes(step: Callable[[Carry, Any, int], Carry], carry: Carry, k: int, chunk: int) -> Carry:
-    """Run `step(carry, start, size)` for every chunk of classes, of which the last may be smaller."""
-    whole = k // chunk
-    carry, _ = jax.lax.scan(lambda c, start: (step(c, start, chunk), None), carry, chunk * jnp.arange(whole))
-    return carry if k % chunk == 0 else step(carry, whole * chunk, k % chunk)
-
-
-def _gap(
-    head: Head, reference: PerExample, start: Any, size: int
-) -> tuple[Float[Array, "d m"], Float[Array, "n m"], Bool[Array, "n m"]]:
-    """The columns of V of a chunk, the logits less the reference, and which of them are the labels'."""
-    w = jax.lax.dynamic_slice_in_dim(head.w, start, size, axis=1).astype(head.h.dtype)
-    b = jax.lax.dynamic_slice_in_dim(head.b, start, size).astype(head.h.dtype)
-    gap = jnp.where(b[None] == -jnp.inf, -jnp.inf, matmul(head.h, w) + (b[None] - reference[:, None]))
-    classes = jnp.asarray(start, jnp.int32) + jnp.arange(size, dtype=jnp.int32)
-    return w, gap, head.labels[:, None] == classes[None]
-
-
-def _partition(head: Head, chunk: int, smoothing: float) -> Partition:
-    """The first pass: online sums over the classes but the label, scaled by the largest term so far."""
-    k, dtype = head.w.shape[1], head.h.dtype
-    known = (head.labels >= 0) & (head.labels < k)
-    label = jnp.where(known, head.labels, 0)
-    at_label = jnp.sum(head.h * head.w[:, label].astype(dtype).T, axis=1) + head.b[label].astype(dtype)
-    own = at_label > -jnp.inf
-    reference = jnp.where(own, at_label, 0)
-
-    def step(carry: Any, start: Any, size: int) -> Any:
-        largest, rest, gaps = carry
-        _, gap, is_label = _gap(head, reference, start, size)
-        others = jnp.where(is_label, -jnp.inf, gap)
-        larger = jnp.maximum(largest, jax.lax.stop_gradient(jnp.max(others, axis=1)))
-        rest = rest * jnp.exp(largest - larger) + jnp.sum(jnp.exp(others - larger[:, None]), axis=1)
-        return larger, rest, gaps + jnp.sum(jnp.where(is_label, 0, gap), axis=1) if smoothing else gaps
-
-    zeros = jnp.zeros(head.h.shape[0], dtype)
-    largest, rest, gaps = _over_classes(step, (zeros, zeros, zeros), k, chunk)
-    alone = jnp.log(jnp.where(rest == 0, 1, rest))  # where the label is masked, and its own e⁰ is not in the sum
-    total = largest + jnp.where(own, jnp.log1p(jnp.where(own, rest + jnp.expm1(-largest), 0)), alone)
-    losses = jnp.where(own, total - smoothing / k * gaps if smoothing else total, jnp.inf)
-    others = rest * jnp.exp(largest - total)
-    return Partition(reference, total, others, gaps, jnp.where(known, losses, jnp.nan))
-
-
-def _second_pass(head: Head, parts: Partition, chunk: int, smoothing: float) -> tuple[Array, Array, Array]:
-    """The second pass: logits once more, and with them dH, dV and db."""
-    d, k = head.w.shape
-    c = jnp.where((head.labels >= 0) & (head.labels < k), head.c, 0)[:, None]
-    on_label = (smoothing - smoothing / k - parts.others)[:, None]
-
-    def step(carry: Any, start: Any, size: int) -> Any:
-        d_h, d_w, d_b = carry
-        w, gap, is_label = _gap(head, parts.reference, start, size)
-        g = c * jnp.where(is_label, on_label, jnp.exp(gap - parts.total[:, None]) - smoothing / k)
-        d_w = jax.lax.dynamic_update_slice_in_dim(d_w, matmul(head.h.T, g).astype(d_w.dtype), start, axis=1)
-        d_b = jax.lax.dynamic_update_slice_in_dim(d_b, jnp.sum(g, axis=0).astype(d_b.dtype), start, axis=0)
-        return d_h + matmul(g, w.T), d_w, d_b
-
-    first = jnp.zeros_like(head.h), jnp.zeros((d, k), head.w.dtype), jnp.zeros(k, head.b.dtype)
-    return _over_classes(step, first, k, chunk)
-
-
 def _weighed(c: PerExample, losses: PerExample) -> Float[Array, ""]:
     """Σ c_i ℓ_i, rows of weight 0 left out whatever they hold."""
     return jnp.sum(jnp.where(c == 0, 0, c * losses))
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(5, 6))
-def _mean(h: Any, w: Any, b: Any, c: Any, labels: Any, chunk: int, smoothing: float) -> Float[Array, ""]:
-    return _weighed(c, _partition(Head(h, w, b, c, labels), chunk, smoothing).losses)
+@partial(jax.custom_jvp, nondiff_argnums=(5,))
+def _mean(h: Any, w: Any, b: Any, c: Any, labels: Any, how: How) -> Float[Array, ""]:
+    return _weighed(c, first_pass(Head(h, w, b, c, labels), how).losses)
 
 
-def _rule(chunk: int, smoothing: float, primals: Any, tangents: Any) -> tuple[Float[Array, ""], Float[Array, ""]]:
+def _rule(how: How, primals: Any, tangents: Any) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """dL = ⟨dH, dh⟩ + ⟨dV, dw⟩ + ⟨db, db⟩ + Σ_i ℓ_i dc_i: linear in the tangents, so that JAX can transpose it."""
     head = Head(*primals)
-    parts = _partition(head, chunk, smoothing)
+    parts = first_pass(head, how)
     value, tangent = _weighed(head.c, parts.losses), jnp.zeros((), head.h.dtype)
-    gradients = (*_second_pass(head, parts, chunk, smoothing), jnp.where(head.c == 0, 0, parts.losses))
+    gradients = (*second_pass(head, parts, how), jnp.where(head.c == 0, 0, parts.losses))
     for gradient, change in zip(gradients, tangents[:4], strict=True):
         if not isinstance(change, SymbolicZero):
             tangent += jnp.sum(gradient.astype(tangent.dtype) * change.astype(tangent.dtype))

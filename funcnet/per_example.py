@@ -13,8 +13,8 @@ from jax.core import Tracer
 from jaxtyping import Array, Float
 
 from funcnet import contractions
-from funcnet.boundary import check_features, check_network, check_weights
-from funcnet.gradients import Swept, both_sweeps, enter
+from funcnet.boundary import check_features, check_network, check_weights, enter
+from funcnet.gradients import Swept, both_sweeps
 from funcnet.network import MLP
 from funcnet.precision import cast_like
 from funcnet.types import Features, KeyArray, Params, Targets, Weights

@@ -1,6 +1,7 @@
 """The forward sweep and the backward sweep of an MLP. They know no loss: the cotangent of the outputs comes in.
 
-A sweep computes in the work dtype: float32 for float16 and bfloat16 parameters, else the parameters' own.
+A sweep computes in the work dtype: float32 for float16 and bfloat16 parameters, else the parameters' own. It covers the
+layers that `params` has: all, or only the first of them, and then A_l of the last of these stands for the outputs.
 """
 
 import itertools
@@ -70,9 +71,10 @@ def forward(net: MLP, params: Params, x: Float[Array, "n d"], key: KeyArray | No
 
     Z_l = A_{l−1} W_l + 1 b_lᵀ,    A_l = M_l ∘ φ_l(Z_l)
     """
+    activations = net.activations[: len(params)]
     masks = dropout_masks(net, key, x.shape[0], x.dtype)
     inputs, pre_activations, hidden = [x], [], []
-    for i, (layer, activation) in enumerate(zip(params, net.activations, strict=True)):
+    for i, (layer, activation) in enumerate(zip(params, activations, strict=True)):
         z = affine_map(inputs[-1], layer.w, layer.b, net.operand_dtype)
         h = activation.value(z)
         check_shape(f"value(z) of activation {activation.name!r}", h, z.shape)
@@ -104,17 +106,18 @@ def backward(
     References:
         Rumelhart, Hinton, Williams 1986, Learning representations by back-propagating errors.
     """
-    deltas, d_hidden, contracted = [], [d_outputs], []
-    for i in reversed(range(net.n_layers)):
+    last, masks = len(params) - 1, saved.masks or ()
+    deltas, d_hidden, contracted = [], [masks[last] * d_outputs if 0 <= last < len(masks) else d_outputs], []
+    for i in reversed(range(len(params))):
         slope = net.activations[i].slope(saved.z[i], saved.hidden[i])
         check_shape(f"slope(z, h) of activation {net.activations[i].name!r}", slope, saved.z[i].shape)
         delta = slope * d_hidden[-1]
         if contract is not None:
             contracted.append(contract(saved.inputs[i], delta))
-            if 0 < i == net.n_layers - 1:
+            if 0 < i == last:
                 contracted[0], delta = jax.lax.optimization_barrier((contracted[0], delta))
         deltas.append(delta)
         if i > 0:
             d_input = matmul(delta, transpose(params[i].w, net.operand_dtype), net.operand_dtype)
-            d_hidden.append(d_input if saved.masks is None else saved.masks[i - 1] * d_input)
+            d_hidden.append(masks[i - 1] * d_input if masks else d_input)
     return Cotangents(tuple(reversed(deltas)), tuple(reversed(d_hidden)), tuple(reversed(contracted)))

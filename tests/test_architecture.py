@@ -83,11 +83,13 @@ CLOSED_FORMS = {
     "affine_backward",
     "backward",
     "both_sweeps",
+    "chunked_gradient",
     "closed_form_loss",
     "gradient",
     "input_gradient",
     "parameter_gradient",
     "row_gradient",
+    "second_pass",
     "value_and_grad",
 }
 

@@ -15,7 +15,8 @@ from funcnet.verification.pairs import covering
 from funcnet.verification.problems import OPTIONS
 
 COVERED = {name for form in FORMS.values() for name in form.covers}
-NO_DERIVATIVE = {"init", "fit", "huber", "label_smoothed", "check_gradient", "check_vjp", "exact_line_search"}
+NO_DERIVATIVE = {"init", "fit", "check_gradient", "check_vjp", "exact_line_search"}
+NO_DERIVATIVE |= {"huber", "label_smoothed", "softmax_cross_entropy_chunked"}
 """Public functions that give no derivative: what they give is tested elsewhere, or is a loss of the catalogue."""
 
 
@@ -67,7 +68,7 @@ def test_every_pair_is_there():
         if (one, two) == ("loss", "option"):
             wanted -= set(product(logits, ["output activation"]))
         assert {(row[one], row[two]) for row in network} >= wanted
-    assert len(network) < 100
+    assert len(network) < 200  # two factors of a dozen values each, the forms among them, need 144
 
 
 def test_coverings_are_complete_and_short():

@@ -11,11 +11,15 @@ With z the outputs, r = z − y, and p the softmax of z:
 | `poisson` | Σ e^z − y z, z the logarithm of the rate | counts ≥ 0, in the shape of z |
 | `sigmoid_cross_entropy` | −Σ y log σ(z) + (1 − y) log σ(−z) | in [0, 1], in the shape of z |
 | `softmax_cross_entropy` | −Σ y log p | integer labels (n,), or weights of classes in the shape of z |
+| `softmax_cross_entropy_chunked(chunk_size)` | the same; `value_and_grad` never stores z | as above |
 | `label_smoothed(epsilon)` | the same at (1 − ε) y + ε/k | integer labels (n,), or weights of classes |
 """
 
 from collections.abc import Callable
 
+from funcnet.losses.chunked import CHUNK as CHUNK
+from funcnet.losses.chunked import chunk_of as chunk_of
+from funcnet.losses.chunked import softmax_cross_entropy_chunked
 from funcnet.losses.cross_entropy import label_smoothed, sigmoid_cross_entropy, softmax_cross_entropy
 from funcnet.losses.loss import Loss as Loss
 from funcnet.losses.loss import diagonal as diagonal
@@ -28,6 +32,7 @@ LOSSES: dict[str, Callable[..., Loss]] = {
     "poisson": lambda: poisson,
     "sigmoid_cross_entropy": lambda: sigmoid_cross_entropy,
     "softmax_cross_entropy": lambda: softmax_cross_entropy,
+    "softmax_cross_entropy_chunked": softmax_cross_entropy_chunked,
     "label_smoothed": label_smoothed,
 }
 

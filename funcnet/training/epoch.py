@@ -9,8 +9,9 @@ import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float, Int, Shaped, UInt8
 
+from funcnet.boundary import Call, lift_params
 from funcnet.custom_rule import closed_form_loss
-from funcnet.gradients import Call, lift_params, parameter_gradient, penalty, value_and_grad
+from funcnet.gradients import parameter_gradient, penalty, value_and_grad
 from funcnet.network import MLP
 from funcnet.precision import cast_like
 from funcnet.sweeps import forward

@@ -9,7 +9,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Bool, Int
 
-from funcnet.gradients import lift_params
+from funcnet.boundary import lift_params
 from funcnet.network import MLP
 from funcnet.sweeps import forward
 from funcnet.training.epoch import Examples, State, new_order, plan, step

@@ -15,7 +15,7 @@ from funcnet.many_classes import linear_cross_entropy, linear_cross_entropy_valu
 from funcnet.precision import matmul
 from funcnet.types import Params
 from funcnet.verification.example_forms import EXAMPLE_FORMS
-from funcnet.verification.problems import NETWORK, Form, N, Setting, numbers, problem, targets
+from funcnet.verification.problems import NETWORK, Form, N, Setting, loss_of, numbers, problem, targets
 
 
 def _value_and_grad(s: Setting) -> GradientReport:
@@ -116,7 +116,7 @@ def _linear_cross_entropy(s: Setting) -> GradientReport:
 
 
 def _loss_arguments(s: Setting) -> tuple[losses.Loss, Any, Any, Any]:
-    rule = losses.by_name(s.loss)
+    rule = loss_of(s)
     y = targets(rule, N, 3, s.dtype, distributions=s.turn % 2 == 0)
     return rule, numbers(5, (N, 3), s.dtype, 2.0), y, numbers(6, (N, 3), s.dtype)
 
@@ -170,7 +170,9 @@ def _derivative(order: int) -> Callable[[Setting], GradientReport]:
 
 
 FORMS = {
-    "value_and_grad": Form(("value_and_grad", "loss", "both_sweeps", "parameter_gradient"), NETWORK, _value_and_grad),
+    "value_and_grad": Form(
+        ("value_and_grad", "loss", "both_sweeps", "parameter_gradient", "chunked_gradient"), NETWORK, _value_and_grad
+    ),
     "input_gradient": Form(("input_gradient", "row_gradient"), NETWORK, _input_gradient),
     "closed_form_loss": Form(("closed_form_loss",), NETWORK, _closed_form_loss),
     "per_example_losses": Form(("per_example_losses",), NETWORK, _per_example_losses),
@@ -178,7 +180,9 @@ FORMS = {
     "sweeps.backward": Form(("apply", "backward", "gradient"), ("activation", "dtype"), _backward),
     **EXAMPLE_FORMS,
     "linear_cross_entropy": Form(
-        ("linear_cross_entropy", "linear_cross_entropy_value_and_grad"), ("dtype",), _linear_cross_entropy
+        ("linear_cross_entropy", "linear_cross_entropy_value_and_grad", "second_pass"),
+        ("dtype",),
+        _linear_cross_entropy,
     ),
     "affine_backward": Form(("affine", "affine_backward"), ("dtype",), _affine_backward),
     "Loss.gradient": Form(("Loss.value", "Loss.gradient"), ("loss", "dtype"), _loss_gradient),
