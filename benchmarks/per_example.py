@@ -201,7 +201,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     left_out += [no_room] if no_room else []
     effort = Effort(2 if options.quick else options.repeats, limit, BUILDERS if no_room else ())
     console.print(machine(*packages), *left_out, sep="\n")
-    record, page = {}, [*left_out]
+    record: dict[str, Any] = {}
+    page = [*left_out]
     for case in QUICK if options.quick else CASES:
         measured = measure(case, builders, effort)
         record[measured["network"]] = measured
@@ -210,6 +211,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         page += [*map(markdown, tables), measured["noise"]]
     published = published_lines(builders, options.quick)
     console.print(shown(published))
+    record[published.title] = [dict(zip(published.header, row, strict=True)) for row in published.rows]
     name = "per_example_quick" if options.quick else "per_example"
     console.print(write_results(options.out, name, record, "\n\n".join([*page, markdown(published)]), *packages))
     return 0
