@@ -13,7 +13,8 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Int
 
-from funcnet.gradients import Call, both_sweeps, lift_params, penalty
+from funcnet.boundary import Call, lift_params
+from funcnet.gradients import both_sweeps, penalty
 from funcnet.network import MLP, check_key
 from funcnet.per_example import clipped_sum
 from funcnet.precision import cast_like, work_dtype
