@@ -35,7 +35,7 @@ CASES = (
     Case((784, 1024, 1024, 10), 512, {NORMS: 40, CLIPPED: 100, GRAM: 80}),
 )
 QUICK = (Case((16, 32, 10), 32, {}),)
-QUICK_LIMIT = 1e5
+QUICK_LIMIT = 4e4
 """Bytes for the largest batch of a quick run."""
 MEMORY = 1.3
 """How many times a plain gradient's temporary memory the norms and the clipped sum may take."""

@@ -4,6 +4,7 @@ XLA says at compile time what a program will take, so nothing is run. PyTorch's 
 its own allocator, event by event: arrays alone, as XLA counts them, without what the process takes for itself.
 """
 
+import gc
 from bisect import bisect_right
 from collections.abc import Callable, Mapping
 from functools import cache
@@ -13,7 +14,7 @@ from typing import Any, NamedTuple
 
 import jax
 from per_example_forms import CLIPPED, CLOSED, NORMS, PLAIN, classifier, written_out
-from per_example_peers import GHOST, HOOKS, TORCH, Built, Setting, load, random_setting
+from per_example_peers import GHOST, HOOKS, TORCH, Built, Setting, constant_setting, load
 from tables import Lines
 
 import funcnet as fn
@@ -64,8 +65,9 @@ def torch_sizes(build: Callable[[Setting], Built], name: str, widths: tuple[int,
     """Of a quantity by PyTorch for n examples: run once, on a model of its own."""
     load()
     profiler = import_module("torch.profiler")
-    setting = random_setting(widths, n)
+    setting = constant_setting(widths, n)
     run = build(setting)[name]
+    gc.collect()  # hooks make cycles: what an earlier model held must not be freed among the events
     with profiler.profile(activities=[profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
         result = run()
     events = [event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"]
