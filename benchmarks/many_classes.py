@@ -192,11 +192,10 @@ def largest(case: Case) -> dict[str, Any]:
     h, w, b, y = problem(case.n_most, case.d, case.most)
     compiled = jax.jit(in_chunks(CHUNK)).lower(h, w, b, y).compile()
     memory: Any = compiled.memory_analysis()
-    _, (_, d_w, d_b) = compiled(h, w, b, y)
-    sums = [float(jnp.max(jnp.abs(jnp.sum(d, axis=-1)) / jnp.sum(jnp.abs(d), axis=-1))) for d in (d_w, d_b)]
-    del d_w, d_b
     taken = [seconds(lambda: compiled(h, w, b, y))]
     peak = [line.split()[1] for line in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in line]
+    _, (_, d_w, d_b) = compiled(h, w, b, y)
+    sums = [float(jnp.max(jnp.abs(jnp.sum(d, axis=-1)) / jnp.sum(jnp.abs(d), axis=-1))) for d in (d_w, d_b)]
     few = slice(0, 2)
     z = np.asarray(h[few], np.float64) @ np.asarray(w) + np.asarray(b)
     truth = np.mean(np.log(np.sum(np.exp(z), axis=1)) - z[np.arange(2), np.asarray(y[few])])
