@@ -5,7 +5,7 @@ from dataclasses import replace
 from funcnet.losses.cross_entropy import softmax_cross_entropy
 from funcnet.losses.loss import Loss
 
-CHUNK = 2048
+CHUNK = 1024
 """So many classes at a time, where no other number is wished."""
 NAME = "softmax_cross_entropy_chunked"
 
