@@ -145,7 +145,7 @@ def test_what_counts_as_this_loss():
     assert chunk_of(loss) == 4
     assert chunk_of(fn.losses.by_name("softmax_cross_entropy_chunked")) == fn.losses.CHUNK
     doubled = dataclasses.replace(loss, value=lambda outputs, y: 2 * fn.softmax_cross_entropy.value(outputs, y))
-    for other in (fn.softmax_cross_entropy, fn.huber(4), doubled, dataclasses.replace(loss, constants=())):
+    for other in (fn.softmax_cross_entropy, fn.huber(4.0), doubled, dataclasses.replace(loss, constants=())):
         assert chunk_of(other) is None
 
 

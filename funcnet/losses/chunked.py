@@ -10,7 +10,7 @@ CHUNK = 1024
 NAME = "softmax_cross_entropy_chunked"
 
 
-def softmax_cross_entropy_chunked(chunk_size: float = CHUNK) -> Loss:
+def softmax_cross_entropy_chunked(chunk_size: int | float = CHUNK) -> Loss:
     """`softmax_cross_entropy`, equal in everything; `funcnet.value_and_grad` never stores its logits.
 
     There the last layer and the loss of integer labels are computed so many classes at a time, with the logits twice:
@@ -37,7 +37,7 @@ def softmax_cross_entropy_chunked(chunk_size: float = CHUNK) -> Loss:
     """
     if not (chunk_size >= 1 and float(chunk_size).is_integer()):
         raise ValueError(f"chunk_size must be a whole number of at least 1; got {chunk_size}")
-    return replace(softmax_cross_entropy, name=NAME, constants=(int(chunk_size),))
+    return replace(softmax_cross_entropy, name=NAME, constants=(float(chunk_size),))
 
 
 def chunk_of(loss: Loss) -> int | None:
