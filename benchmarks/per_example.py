@@ -114,8 +114,14 @@ class Effort(NamedTuple):
 def measure_quantity(forms: Mapping[str, Form], plain: Form, batch: int, effort: Effort) -> dict[str, Any]:
     """Seconds, temporary memory and largest batch of a quantity's forms; a plain gradient runs in the same rounds."""
     runs = {label: form.run for label, form in forms.items()}
-    times = interleaved(runs | {PLAIN: plain.run, CONTROL: control()}, effort.repeats)
-    over_closed = {label: float(np.median(times[label] / times[FUNCNET])) for label in forms}
+    jax_runs = {label: run for label, run in runs.items() if label not in BUILDERS}
+    times = interleaved(jax_runs | {PLAIN: plain.run, CONTROL: control()}, effort.repeats)
+    over_closed = {label: float(np.median(times[label] / times[FUNCNET])) for label in jax_runs}
+    torch_runs = {label: run for label, run in runs.items() if label in BUILDERS}
+    if torch_runs:  # in rounds of their own: PyTorch's threads stay awake for a while, and slow down what comes next
+        beside = interleaved({FUNCNET: runs[FUNCNET], **torch_runs}, effort.repeats)
+        over_closed |= {label: float(np.median(beside[label] / beside[FUNCNET])) for label in torch_runs}
+        times |= {label: beside[label] for label in torch_runs}
     found = {label: form for label, form in forms.items() if label not in effort.unmeasured}
     return {
         "seconds": {label: value.tolist() for label, value in times.items()},

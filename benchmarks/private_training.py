@@ -35,7 +35,7 @@ STEP = 1.5
 """How many times a plain step a private one may take."""
 STEPS = 40
 """Steps of each timed program."""
-NETWORKS = (((784, 128, 10), 128), ((784, 512, 512, 10), 256), ((784, 1024, 1024, 10), 512))
+NETWORKS = (((784, 128, 10), 128), ((784, 512, 512, 10), 256), ((784, 1024, 1024, 10), 512), ((60, 1000, 10), 600))
 SGD = optax.sgd(0.1)
 DELTA, CLIP, LOT, HIDDEN, COMPONENTS = 1e-5, 4.0, 600, 1000, 60
 
