@@ -93,7 +93,7 @@ def check_weights(n: int, weights: Any, name: str = "weights") -> None:
     if not (jnp.issubdtype(weights.dtype, jnp.integer) or weights.dtype == jnp.bool_ or is_floating(weights)):
         raise TypeError(f"{name} must be real numbers; got {weights.dtype}")
     if weights.shape != (n,):
-        raise ValueError(f"{name} must have shape {(n,)}, one for each example of x; got {weights.shape}")
+        raise ValueError(f"{name} must have shape {(n,)}, one for each example; got {weights.shape}")
 
 
 def check_count(name: str, value: Any) -> int:

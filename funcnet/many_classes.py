@@ -120,7 +120,9 @@ def _check(h: Any, w: Any, b: Any, labels: Any, weights: Any, smoothing: Any) ->
             raise TypeError(f"{name} must be floating point; got {array.dtype}")
     if not jnp.issubdtype(labels.dtype, jnp.integer):
         raise TypeError(f"labels must be integers; got {labels.dtype}")
-    if h.ndim != 2 or w.ndim != 2 or h.shape[1] != w.shape[0]:
+    if h.ndim != 2:
+        raise ValueError(f"h must have shape (n, d); got {h.shape}")
+    if w.ndim != 2 or h.shape[1] != w.shape[0]:
         raise ValueError(f"w must have shape (d, k) to match h of shape (n, d); got {w.shape} and {h.shape}")
     if b.shape != w.shape[1:]:
         raise ValueError(f"b must have shape {w.shape[1:]} to match w; got {b.shape}")

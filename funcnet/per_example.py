@@ -2,7 +2,7 @@
 
 All of it belongs to the un-averaged, unweighted ℓ_i without l2. The sweep runs with the cotangent g_i of each example's
 own outputs, so that row i of A_{l−1} and Δ_l holds ∇ℓ_i = (a_{l−1,i} δ_{l,i}ᵀ, δ_{l,i}) of each layer; the contractions
-never write it out.
+never write it out. A label outside 0 … k − 1 has a gradient of 0, as in `funcnet.value_and_grad`; its loss is NaN.
 """
 
 from typing import Any
@@ -54,8 +54,8 @@ def per_example_grad_norms(
 
         ‖∇ℓ_i‖² = Σ_l ‖δ_{l,i}‖² (‖a_{l−1,i}‖² + 1)
 
-    An example whose gradient is zero has norm 0. Tiny gradients do not underflow on the way; features beyond 1e18 in
-    float32 overflow.
+    An example whose gradient is zero has norm 0; so has one whose label is outside 0 … k − 1. Tiny gradients do not
+    underflow on the way; features beyond 1e18 in float32 overflow.
 
     Derivation:
         ∂ℓ_i/∂W_l = a_{l−1,i} δ_{l,i}ᵀ and ∂ℓ_i/∂b_l = δ_{l,i}; ‖a δᵀ‖² = tr(δ aᵀ a δᵀ) = ‖a‖² ‖δ‖².
@@ -145,7 +145,8 @@ def clipped_grad_sum(
         x: A batch; features of any rank are flattened.
         y: Integer labels (n,), or targets in the shape (n, k) of the outputs.
         max_norm: The largest norm, at least 0, that an example's gradient keeps; a number.
-        weights: One weight for each example; 0 equals the row absent, as in a batch that is filled up.
+        weights: One weight for each example; 0 equals the row absent, as in a batch that is filled up. For the noise of
+            private training no weight may be above 1.
         key: The dropout key.
 
     Raises:
@@ -175,6 +176,7 @@ def clipped_sum(net: MLP, swept: Swept, max_norm: Any, weights: Weights | None) 
     """`clipped_grad_sum` of what the sweeps left, in the work dtype."""
     each = contractions.norms(swept.saved.inputs, swept.deltas)
     limit = jnp.asarray(max_norm, each.dtype)
+    limit = jnp.where(limit >= 0, limit, jnp.nan)  # inside `jax.jit` it cannot be refused
     factors = jnp.where(each > limit, limit / jnp.where(each > limit, each, 1), 1)
     if weights is not None:
         factors = factors * jnp.asarray(weights, each.dtype)

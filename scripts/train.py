@@ -5,6 +5,7 @@ keeps options, metrics, model and pictures; scripts/predict.py predicts with wha
 """
 
 import os
+import secrets
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -77,6 +78,8 @@ def compile_and_prove(setup: Setup) -> tuple[Prepared, Proof]:
     """The training program and the proof, side by side: two compilers, two cores."""
     training = setup.config.training
     params, proof_key, fit_key = drawn(np.uint32(training.seed), setup.net)
+    if setup.privacy is not None:  # who knew the key would know the noise
+        fit_key = jax.random.wrap_key_data(jax.numpy.asarray(np.frombuffer(secrets.token_bytes(8), np.uint32)))
     with ThreadPoolExecutor() as pool:
         proof = pool.submit(prove, setup.net, params, *first_batch(setup), proof_key)
         preparation = pool.submit(

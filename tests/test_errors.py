@@ -96,7 +96,7 @@ def test_targets(call):
 @pytest.mark.parametrize("call", CALLS[:4], ids=lambda call: call.__name__)
 def test_weights(call):
     net, params, x, y = case()
-    with pytest.raises(ValueError, match=r"weights must have shape \(9,\), one for each example of x; got \(9, 1\)"):
+    with pytest.raises(ValueError, match=r"weights must have shape \(9,\), one for each example; got \(9, 1\)"):
         call(net, params, x, y, weights=jnp.ones((9, 1)))
     with pytest.raises(TypeError, match=r"weights must be a JAX or NumPy array; got str"):
         call(net, params, x, y, weights="balanced")

@@ -156,7 +156,7 @@ def test_a_wrong_gradient_would_be_found():
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        ({"h": jnp.ones(N, WIDE)}, ValueError, r"w must have shape \(d, k\) to match h of shape \(n, d\)"),
+        ({"h": jnp.ones(N, WIDE)}, ValueError, r"h must have shape \(n, d\); got \(6,\)"),
         ({"w": jnp.ones((3, K), WIDE)}, ValueError, r"w must have shape \(d, k\) to match h"),
         ({"b": jnp.ones(3, WIDE)}, ValueError, r"b must have shape \(11,\) to match w; got \(3,\)"),
         ({"h": jnp.ones((N, D), "int32")}, TypeError, "h must be floating point; got int32"),

@@ -255,7 +255,7 @@ def test_a_largest_norm_that_cannot_be(max_norm, error, message):
 @pytest.mark.bad_input
 def test_bad_arguments():
     net, params, x, y = case()
-    with pytest.raises(ValueError, match=r"coefficients must have shape \(9,\), one for each example of x; got \(4,\)"):
+    with pytest.raises(ValueError, match=r"coefficients must have shape \(9,\), one for each example; got \(4,\)"):
         fn.weighted_grad_sum(net, params, x, y, jnp.ones(4))
     with pytest.raises(TypeError, match="coefficients must be a JAX or NumPy array; got NoneType"):
         fn.weighted_grad_sum(net, params, x, y, None)  # pyright: ignore[reportArgumentType]

@@ -16,6 +16,8 @@ from funcnet.training.epoch import Examples, new_state
 from funcnet.training.private import Keys, private_epoch, private_step, rows_at_once
 
 N, DRAWS = 20, 2000
+PLAN = Privacy(1.1, 1.0, 1e-3)
+PLATEAU = optax.chain(optax.sgd(0.1), optax.contrib.reduce_on_plateau())  # looks at the loss
 NET = fn.MLP((3, 4, 2), activation=fn.tanh, loss=fn.softmax_cross_entropy, l2=0.3)
 
 
@@ -253,8 +255,18 @@ def call(**changed):
         (
             call(data=(data().x, data().y, jnp.arange(1.0, N + 1))),
             ValueError,
-            "weights must all be 1 in private training",
+            "weights must be 0 or 1 in private training, where no example may count for more; got 2",
         ),
+        (
+            lambda: fn.fit(jax.random.key(0), NET, PLATEAU, data()[:2], epochs=1, batch_size=8, privacy=PLAN),
+            TypeError,
+            "optimizer must do with gradients in private training, without the examples",
+        ),
+        (lambda: epsilon(1.1, 0.1, 10), TypeError, "privacy must be a funcnet.training.Privacy; got 1.1"),
+        (lambda: epsilon(PLAN, 0.1, 2.5), TypeError, "steps"),
+        (lambda: epsilon(PLAN, 0.1, -10), ValueError, "steps must be at least 1; got -10"),
+        (lambda: epsilon(PLAN, 2.0, 10), ValueError, "rate must be a probability above 0; got 2.0"),
+        (lambda: epsilon(Privacy(1.1, 1.0, 2.0), 0.1, 10), ValueError, "delta must be below 1"),
         (lambda: gaussian_mechanism(0, 1.0, 1.0, 8), TypeError, "key"),
         (lambda: gaussian_mechanism(jax.random.key(0), 1.0, -1.0, 8), ValueError, "max_norm must be a positive"),
         (lambda: gaussian_mechanism(jax.random.key(0), 1.0, 1.0, 0), ValueError, "batch_size must be a positive"),

@@ -76,7 +76,8 @@ def test_a_private_run_tells_epsilon(train, standard_promotion, tmp_path, capsys
     options = [*FAST, "--dp-noise", "1.5", "--dp-max-norm", "0.5", "--dp-delta", "1e-4", "--run-dir", str(folder)]
     assert train.main(options) == 0
     with (folder / "metrics.csv").open() as file:
-        told = [float(row["epsilon"]) for row in csv.DictReader(file)]
+        rows = list(csv.DictReader(file))
+    told, first = [float(row["epsilon"]) for row in rows], float(rows[0]["train_loss"])
     settings = fn.training.Privacy(1.5, 0.5, 1e-4)
     steps = -(-1167 // 64)
     assert told == [fn.training.epsilon(settings, 64 / 1167, steps * epoch) for epoch in (1, 2, 3)]
@@ -85,6 +86,10 @@ def test_a_private_run_tells_epsilon(train, standard_promotion, tmp_path, capsys
     assert summary["privacy"] == expected
     resolved = json.loads((folder / "config.json").read_text())["options"]
     assert (resolved["dropout"], resolved["loss"], resolved["dp_noise"]) == (0.0, "softmax_cross_entropy", 1.5)
+    assert (resolved["dp_max_norm"], resolved["dp_delta"]) == (0.5, 1e-4)
+    assert train.main([*options, "--overwrite"]) == 0  # the same seed, and yet other samples and other noise
+    with (folder / "metrics.csv").open() as file:
+        assert float(next(csv.DictReader(file))["train_loss"]) != first
     out = capsys.readouterr().out
     assert f"ε {told[-1]:.2f}" in out
     assert f"ε = {told[-1]:.3g} at δ = 0.0001" in out
@@ -162,9 +167,9 @@ WRONG = [
     (["--data", "good.csv", "--test-data", "narrow.csv"], "narrow.csv: features are missing: b"),
     (["--data", "objects.npz"], "objects.npz"),
     (["--dp-max-norm", "1"], "dp_max_norm is for private training, which dp_noise asks for; got 1.0"),
-    (["--dp-noise", "nan"], "noise_multiplier must be a finite number of at least 0; got nan"),
-    (["--dp-noise", "1", "--dp-max-norm", "0"], "max_norm must be a positive finite number; got 0.0"),
-    (["--dp-noise", "1", "--dp-delta", "0.1"], "delta must be below 1 / n for n = 1167 examples"),
+    (["--dp-noise", "nan"], "dp_noise must be a finite number of at least 0; got nan"),
+    (["--dp-noise", "1", "--dp-max-norm", "0"], "dp_max_norm must be a positive finite number; got 0.0"),
+    (["--dp-noise", "1", "--dp-delta", "0.1"], "dp_delta must be below 1 / n for n = 1167 examples"),
     (["--dp-noise", "1", "--optimizer", "lbfgs"], "dp_noise is not for lbfgs, whose search looks at the examples"),
     (["--dp-noise", "1", "--sweep"], "dp_noise is not for a sweep"),
     (["--run-dir", "good.csv"], "run_dir good.csv is a file"),

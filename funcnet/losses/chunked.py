@@ -22,6 +22,7 @@ def softmax_cross_entropy_chunked(chunk_size: int | float = CHUNK) -> Loss:
         chunk_size: So many classes at a time, a whole number; more than there are means all.
 
     Raises:
+        TypeError: If chunk_size is no number.
         ValueError: If chunk_size is no whole number of at least 1.
 
     References:
@@ -35,6 +36,8 @@ def softmax_cross_entropy_chunked(chunk_size: int | float = CHUNK) -> Loss:
     >>> grads[1].w.shape
     (4, 50)
     """
+    if isinstance(chunk_size, bool) or not isinstance(chunk_size, int | float):
+        raise TypeError(f"chunk_size must be a whole number; got {chunk_size!r}")
     if not (chunk_size >= 1 and float(chunk_size).is_integer()):
         raise ValueError(f"chunk_size must be a whole number of at least 1; got {chunk_size}")
     return replace(softmax_cross_entropy, name=NAME, constants=(float(chunk_size),))

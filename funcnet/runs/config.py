@@ -91,7 +91,7 @@ class TrainingOptions:
     """How long, and in what portions."""
 
     batch_size: OpenInt = None
-    """Examples in each step, private on average. By default 32, private 256; all for lbfgs and the line searches."""
+    """Examples in each step. By default 32; private a tenth, at most 256, on average; lbfgs and searches all."""
     epochs: OpenInt = None
     """How often every example is seen. By default 60, for small sets 2,000 steps; 300 where that is one step each."""
     patience: OpenInt = None
@@ -102,7 +102,7 @@ class TrainingOptions:
     """Train all combinations at once and keep the best: learning_rate=0.001,0.01 l2=0,0.0001 dropout=0,0.5 seed=0,1.
     Without values, 64 of them: 4 learning rates, 4 l2, 4 dropouts."""
     seed: int = 0
-    """What parts of the data, initial parameters, order and dropout depend on."""
+    """What parts of the data, initial parameters, order and dropout depend on; not samples and noise of dp-noise."""
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,8 @@ def write_run(folder: Path, setup: Setup, result: Result, model: Model, summary:
     Raises:
         OSError: If a file cannot be written.
     """
-    versions = {name: importlib.metadata.version(name) for name in PACKAGES}
+    packages = PACKAGES if setup.privacy is None else (*PACKAGES, "dp-accounting")
+    versions = {name: importlib.metadata.version(name) for name in packages}
     made = {"created": datetime.now(UTC).isoformat(timespec="seconds"), "device": jax.devices()[0].device_kind}
     options = {"options": setup.config.flat(), "trained_on": len(setup.parts["train"].x)}
     _write_json(folder / CONFIG, {**options, "versions": versions, **made})

@@ -21,7 +21,7 @@ from funcnet.data import (
 )
 from funcnet.losses import Loss
 from funcnet.network import MLP
-from funcnet.runs.config import Config
+from funcnet.runs.config import Config, PrivacyOptions
 from funcnet.runs.model import Model
 from funcnet.training.accounting import Privacy, check_privacy
 from funcnet.training.checks import check_positive
@@ -116,7 +116,7 @@ def set_up(config: Config) -> Setup:
         parts,
         fit_standardisation(train.x) if config.source.standardise else None,
         fit_standardisation(train.y) if scale_targets else None,
-        _privacy(config, len(train.x)),
+        _privacy(config),
     )
 
 
@@ -159,7 +159,8 @@ def _resolved(config: Config, train: Dataset) -> Config:
     if training.tolerance is not None:
         check_positive("tolerance", training.tolerance)
     private = _is_private(config)
-    batch_size = min(check_count("batch_size", _default(training.batch_size, 256 if private else 32)), len(train.x))
+    usual = min(256, -(-len(train.x) // 10)) if private else 32
+    batch_size = min(check_count("batch_size", _default(training.batch_size, usual)), len(train.x))
     epochs = 300 if whole else max(60, -(-SMALL_SET_STEPS // -(-len(train.x) // batch_size)))
     return replace(
         config,
@@ -180,6 +181,7 @@ def _resolved(config: Config, train: Dataset) -> Config:
             epochs=check_count("epochs", _default(training.epochs, epochs)),
             batch_size=None if whole else batch_size,
         ),
+        privacy=_resolved_privacy(config.privacy, len(train.x)) if private else config.privacy,
     )
 
 
@@ -202,11 +204,20 @@ def _is_private(config: Config) -> bool:
     return True
 
 
-def _privacy(config: Config, n: int) -> Privacy | None:
-    noise, max_norm, delta = config.privacy.dp_noise, config.privacy.dp_max_norm, config.privacy.dp_delta
-    if noise is None:
-        return None
-    return check_privacy(Privacy(noise, _default(max_norm, 1.0), _default(delta, 1e-5)), n)
+def _resolved_privacy(options: PrivacyOptions, n: int) -> PrivacyOptions:
+    """The options with defaults filled in, checked; messages name them as they are here."""
+    names = {"noise_multiplier": "dp_noise", "max_norm": "dp_max_norm", "delta": "dp_delta"}
+    values: Any = (options.dp_noise, _default(options.dp_max_norm, 1.0), _default(options.dp_delta, 1e-5))
+    try:
+        return PrivacyOptions(*check_privacy(Privacy(*values), n))
+    except (TypeError, ValueError) as error:
+        name, rest = str(error).split(" ", 1)
+        raise type(error)(f"{names[name]} {rest}") from None
+
+
+def _privacy(config: Config) -> Privacy | None:
+    options: Any = config.privacy
+    return None if options.dp_noise is None else Privacy(options.dp_noise, options.dp_max_norm, options.dp_delta)
 
 
 def _default(value: Any, default: Any) -> Any:

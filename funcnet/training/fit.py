@@ -164,8 +164,9 @@ def fit(
             "regression" R² and mean absolute error; by default what the loss is for. (A squared error on unit vectors
             can be a classifier.)
         privacy: Makes training differentially private: each step draws batch_size examples on average, each by itself,
-            clips their gradients and adds noise; ε stands in the history as `epsilon`. What is measured on data is not
-            covered, nor what was chosen by looking at it.
+            clips their gradients and adds noise, then that of the l2 penalty; an epoch is n / batch_size steps, rounded
+            up. ε of this run stands in the history as `epsilon`; runs that go on from `params` add up. It holds while
+            the key stays secret, and covers neither what is measured on data nor what was chosen by looking at it.
         on_epoch: Called after each epoch with its number, from 1, and its metrics.
 
     Returns:

@@ -84,7 +84,7 @@ def prepare(
         batch_size = min(check_count("batch_size", batch_size), train.x.shape[0])
     if privacy is not None:
         privacy = check_privacy(privacy, train.x.shape[0])
-        check_sampling(privacy, batch_size, train.weights)
+        check_sampling(privacy, batch_size, train.weights, optimizer, state)
     varied = [None if part is None else variation(part.y, part.weights) for part in (train, held_out)]
     prepared = Prepared(net, optimizer, batch_size, task, state, train, held_out, 0.0, (varied[0], varied[1]), privacy)
     return prepared._replace(compile_seconds=_compile(prepared))
