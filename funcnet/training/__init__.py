@@ -25,6 +25,7 @@ from funcnet.training.optimizers import OPTIMIZERS as OPTIMIZERS
 from funcnet.training.optimizers import optimizer_by_name as optimizer_by_name
 from funcnet.training.optimizers import schedule_by_name as schedule_by_name
 from funcnet.training.preparation import prepare as prepare
+from funcnet.training.private import Keys as Keys
 from funcnet.training.private import gaussian_mechanism as gaussian_mechanism
 from funcnet.training.private import noisy_mean as noisy_mean
 from funcnet.training.private import poisson_sum as poisson_sum

@@ -137,6 +137,15 @@ def poisson_sum(
     The gaps between the examples drawn are geometric, so a draw for each of them replaces one for every example.
     `rows_at_once` of them are swept at a time, until the end of the data is passed: samples of every size are exact.
 
+    Args:
+        net: The network.
+        params: Its parameters.
+        data: All examples, with weights of 1.
+        privacy: Its max_norm; the noise is `noisy_mean`'s.
+        batch_size: The expected size of the sample.
+        keys: Of this step.
+        task: What the scores measure predictions by.
+
     Returns:
         The sum, in the work dtype, and the loss and scores of the examples drawn.
     """
