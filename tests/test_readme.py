@@ -16,7 +16,7 @@ NUMBER = re.compile(r"\d+(?:\.\d+)?")
 CUT = "…"
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", ["README.md", pytest.param("docs/uses.md", marks=pytest.mark.slow)])
 def test_code_blocks_run(page, capsys, standard_promotion):
     """In order and in one namespace, as a reader would; what a comment `# → …` promises is what is printed.
 
