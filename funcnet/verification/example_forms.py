@@ -4,6 +4,8 @@ Each is the gradient of a function of the examples' gradients, which are written
 of unit coefficients, itself proven as the gradient of Σ c_i ℓ_i.
 """
 
+import itertools
+import math
 from typing import Any
 
 import jax
@@ -139,18 +141,31 @@ def _ntk(s: Setting) -> GradientReport:
 
 
 def _noise_scale(s: Setting) -> GradientReport:
-    """½ t² tr Σ / ‖G‖² has the gradient t tr Σ / ‖G‖² in t; the examples are alike, for a signal above the noise."""
+    """½ t² tr Σ / ‖G‖² has the gradient t tr Σ / ‖G‖² in t; of examples alike enough for a signal, and not too much."""
     p = problem(s)
-    p = p._replace(x=p.x[:1] + p.x / 2, y=jnp.broadcast_to(p.y[:1], p.y.shape))
+
+    def moments(params: Params, x: Any, y: Any) -> tuple[Any, Any]:
+        """‖ḡ‖² and the mean of ‖∇ℓ_i‖²."""
+        each = _each(p._replace(x=x, y=y), params)
+        mean = jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), each)
+        return _inner(mean, mean), _inner(each, each) / N
+
+    def candidate(alike: int, spread: float) -> tuple[float, Any, Any]:
+        """How far from 0.3 the share of noise is, and the data."""
+        x = p.x[:1] + p.x * jnp.asarray(spread, p.x.dtype)
+        y = jnp.concatenate([jnp.broadcast_to(p.y[:1], (alike, *p.y.shape[1:])), p.y[alike:]])
+        of_mean, m = map(float, in_float64(moments)(p.params, x, y))
+        return abs(math.log(max(m - of_mean, 1e-30) / (0.3 * of_mean))), x, y
+
+    choices = itertools.starmap(candidate, itertools.product((N, N - 1, N - 2), (1.0, 0.25, 0.0625)))
+    _, x, y = min(choices, key=lambda choice: choice[0])
 
     def total(t: Any, params: Params) -> Any:
-        each = _each(p, params)
-        mean = jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), each)
-        of_mean, m = _inner(mean, mean), _inner(each, each) / N
+        of_mean, m = moments(params, x, y)
         return 0.5 * t * t * (N * (m - of_mean) / (N * of_mean - m))
 
     def grad(t: Any, params: Params) -> Any:
-        return t * per_example.gradient_noise_scale(p.net, params, p.x, p.y, **_key(p))
+        return t * per_example.gradient_noise_scale(p.net, params, x, y, **_key(p))
 
     return check_gradient(total, grad, jnp.asarray(1.5, s.dtype), p.params, raises=False)
 

@@ -12,7 +12,7 @@ from funcnet.checking import GradientReport, check_gradient, check_vjp
 from funcnet.custom_rule import closed_form_loss
 from funcnet.gradients import apply, input_gradient, loss, per_example_losses, value_and_grad
 from funcnet.many_classes import linear_cross_entropy, linear_cross_entropy_value_and_grad
-from funcnet.precision import matmul
+from funcnet.precision import lift, matmul
 from funcnet.types import Params
 from funcnet.verification.example_forms import EXAMPLE_FORMS
 from funcnet.verification.problems import NETWORK, Form, N, Setting, loss_of, numbers, problem, targets
@@ -101,8 +101,8 @@ def _linear_cross_entropy(s: Setting) -> GradientReport:
 
     def plain(h: Any, w: Any, b: Any) -> Any:
         rule = losses.label_smoothed(how["label_smoothing"])
-        c = weights.astype(h.dtype) / jnp.sum(weights.astype(h.dtype))
-        return jnp.sum(c * rule.value(matmul(h, w) + b[None], labels))
+        h, w, b, c = (lift(array) for array in (h, w, b, weights.astype(h.dtype)))  # as the form, it gives float32
+        return jnp.sum(c / jnp.sum(c) * rule.value(matmul(h, w) + b[None], labels))
 
     if s.turn % 3 == 0:
         return check_vjp(
