@@ -75,15 +75,19 @@ def clipped(tree: Any) -> Any:
     return jax.tree.map(lambda leaf: factor * leaf, tree)
 
 
+def summed(tree: Any) -> Any:
+    """Leaves with a first axis of examples, added up."""
+    return jax.tree.map(lambda leaf: jnp.sum(leaf, axis=0), tree)
+
+
 def of_rows(name: str, rows: Callable[[Callable[[Any], Any]], Any], n: int) -> Any:
     """A quantity from `rows(f)`, which is f of each example's gradient, stacked."""
-    total = lambda tree: jax.tree.map(lambda leaf: jnp.sum(leaf, axis=0), tree)  # noqa: E731
     if name == NORMS:
         return jnp.sqrt(rows(squares))
     if name == CLIPPED:
-        return total(rows(clipped))
+        return summed(rows(clipped))
     if name == MOMENT:
-        return total(rows(lambda tree: jax.tree.map(jnp.square, tree)))
+        return summed(rows(lambda tree: jax.tree.map(jnp.square, tree)))
     if name == GRAM:
         each = flat_rows(rows(lambda tree: tree))
         return jnp.matmul(each, each.T, precision="highest")

@@ -27,7 +27,7 @@ from timing import CONTROL, NEEDED, control, interleaved, machine, noise, spread
 
 import funcnet as fn
 from funcnet.checking import TOLERANCE, compare
-from funcnet.data import load
+from funcnet.data import Dataset, load
 from funcnet.training import Examples, Privacy, epoch_in_order, new_order, new_state, poisson_sum
 from funcnet.training.private import Keys, private_epoch
 from funcnet.training.programs import compiled
@@ -141,9 +141,8 @@ def epochs_within(level: Level, rate: float, steps: int, most: int) -> int:
     return max((n for n in range(1, most + 1) if spent(level, rate, n * steps) <= level.epsilon), default=0)
 
 
-def published(options: Options) -> tuple[Lines, dict[str, Any]]:
+def published(options: Options, sets: dict[str, Dataset]) -> tuple[Lines, dict[str, Any]]:
     """Test accuracy of each level, over seeds."""
-    sets = load("mnist", folder=options.data_dir)
     (x, y), (test_x, test_y) = ((sets[part].x, sets[part].y) for part in ("train", "test"))
     net = fn.MLP((COMPONENTS, HIDDEN, 10), activation=fn.relu, loss=fn.softmax_cross_entropy)
     rate, steps = LOT / len(x), -(-len(x) // LOT)
@@ -173,15 +172,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = tyro.cli(Options, args=argv, description=__doc__)
     console = Console(width=None if sys.stdout.isatty() else 200, highlight=False, markup=False)
     console.print(machine("dp-accounting"))
-    lines, quiet, record = steps_table(2 if options.quick else options.repeats, options.quick)
+    lines, quiet, steps = steps_table(2 if options.quick else options.repeats, options.quick)
     console.print(shown(lines), quiet, sep="\n")
-    page = [markdown(lines), quiet]
+    page, record = [markdown(lines), quiet], {"steps": steps}
     try:
-        lines, runs = published(options)
-        console.print(shown(lines))
-        page, record = [*page, markdown(lines)], {"steps": record, "mnist": runs}
+        sets = load("mnist", folder=options.data_dir)
     except (OSError, ValueError) as error:
         console.print(f"MNIST is left out: {NEEDED}; {error}")
+    else:
+        lines, record["mnist"] = published(options, sets)
+        console.print(shown(lines))
+        page.append(markdown(lines))
     name = "private_training_quick" if options.quick else "private_training"
     console.print(write_results(options.out, name, record, "\n\n".join(page), "dp-accounting"))
     return 0

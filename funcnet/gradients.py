@@ -158,15 +158,15 @@ def parameter_gradient(net: MLP, call: Call, key: KeyArray | None) -> tuple[Swep
         The data term is contracted in `funcnet.contractions.gradient`; d ½ ‖W_l‖² = tr(W_lᵀ dW_l).
     """
     swept = both_sweeps(net, call, key, partial(contractions.gradient, operand_dtype=net.operand_dtype))
-    return swept, _with_penalty(net, call, swept.contracted)
+    return swept, with_penalty(net, call.params, swept.contracted)
 
 
-def _with_penalty(net: MLP, call: Call, grads: Params) -> Params:
-    """The gradient of the data term, and l2 · W_l."""
+def with_penalty(net: MLP, params: Params, grads: Params) -> Params:
+    """The gradient of the data term, and l2 · W_l, of lifted parameters."""
     if net.l2 is None:
         return grads
-    l2 = jnp.asarray(net.l2, call.params[0].w.dtype)
-    return tuple(Layer(g.w + l2 * layer.w, g.b) for g, layer in zip(grads, call.params, strict=True))
+    l2 = jnp.asarray(net.l2, params[0].w.dtype)
+    return tuple(Layer(g.w + l2 * layer.w, g.b) for g, layer in zip(grads, params, strict=True))
 
 
 def chunked_gradient(net: MLP, call: Call, key: KeyArray | None, chunk: int) -> tuple[Float[Array, ""], Params]:
@@ -183,7 +183,7 @@ def chunked_gradient(net: MLP, call: Call, key: KeyArray | None, chunk: int) -> 
     parts = first_pass(head, how)
     d_hidden, d_w, d_b = second_pass(head, parts, how)
     below = backward(net, body, saved, d_hidden, partial(contractions.gradient, operand_dtype=net.operand_dtype))
-    return _reduce(net, call, parts.losses), _with_penalty(net, call, (*below.contracted, Layer(d_w, d_b)))
+    return _reduce(net, call, parts.losses), with_penalty(net, call.params, (*below.contracted, Layer(d_w, d_b)))
 
 
 def row_gradient(net: MLP, call: Call, swept: Swept) -> Float[Array, "n d"]:

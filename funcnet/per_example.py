@@ -210,7 +210,8 @@ def gradient_noise_scale(
         ‖G‖² ≈ (n ‖ḡ‖² − m) / (n − 1),    tr Σ ≈ n (m − ‖ḡ‖²) / (n − 1)
 
     with ḡ the mean of the n gradients and m that of their squared norms. Infinity where the estimate of ‖G‖² is not
-    positive: then n examples are too few to tell a signal from noise.
+    positive: then n examples are too few to tell a signal from noise. Where noise is far below the signal, m − ‖ḡ‖²
+    cancels, and so many digits are lost.
 
     Derivation:
         E m = ‖G‖² + tr Σ and E ‖ḡ‖² = ‖G‖² + tr Σ / n, since the examples are independent; solved for both.

@@ -79,8 +79,8 @@ def test_weights():
 
 @pytest.mark.parametrize("bad", [-1, K, -100])
 def test_a_label_that_is_no_class(bad):
-    for net, params, x, y in (case(fn.tanh, fn.softmax_cross_entropy_chunked(4), k=K), one_layer()):
-        y = y.at[2].set(bad)  # noqa: PLW2901
+    for net, params, x, labels in (case(fn.tanh, fn.softmax_cross_entropy_chunked(4), k=K), one_layer()):
+        y = labels.at[2].set(bad)
         value, grads = fn.value_and_grad(net, params, x, y)
         assert jnp.isnan(value)
         expected = fn.value_and_grad(plainly(net), params, x, y)[1]

@@ -132,12 +132,13 @@ def step(
     swept, grads = parameter_gradient(net, call, key)
     grads = cast_like(grads, state.params)
     state = _update(optimizer, state, swept.value, grads, Objective(net, batch, key))
-    return state, _sums(net, swept.value, swept.outputs, batch, task)
+    return state, sums_of(net, total * swept.value, swept.outputs, batch, task)
 
 
-def _sums(net: MLP, value: Float[Array, ""], outputs: Float[Array, "n k"], batch: Examples, task: Task) -> Sums:
-    w, total = batch.weights, jnp.sum(batch.weights)
-    return Sums(total * value, jnp.sum(w[:, None] * scores(net, outputs, batch.y, task), axis=0), total)
+def sums_of(net: MLP, loss: Float[Array, ""], outputs: Float[Array, "n k"], batch: Examples, task: Task) -> Sums:
+    """The sums of some examples, from Σ w L and their outputs."""
+    w = batch.weights
+    return Sums(loss, jnp.sum(w[:, None] * scores(net, outputs, batch.y, task), axis=0), jnp.sum(w))
 
 
 def _update(
@@ -163,7 +164,7 @@ def _full_step(
     else:
         value, grads = objective.value_and_grad(state.params)
     outputs, _ = forward(net, lift_params(state.params), data.x, key)
-    sums = _sums(net, value.astype(data.x.dtype), outputs, data, task)
+    sums = sums_of(net, jnp.sum(data.weights) * value.astype(data.x.dtype), outputs, data, task)
     return _update(optimizer, state, value, grads, objective), sums, optax.tree.norm(grads)
 
 
@@ -279,9 +280,8 @@ def evaluate(
 
     def sums(block: Examples) -> Sums:
         outputs, _ = forward(net, params, block.x, None)
-        w = block.weights
         losses = net.loss.value(outputs, block.y) + penalty(net, params)
-        return Sums(jnp.sum(w * losses), jnp.sum(w[:, None] * scores(net, outputs, block.y, task), axis=0), jnp.sum(w))
+        return sums_of(net, jnp.sum(block.weights * losses), outputs, block, task)
 
     def take(start: Int[Array, ""]) -> Sums:
         return sums(Examples(*(jax.lax.dynamic_slice_in_dim(array, start, rows) for array in data)).in_numbers())

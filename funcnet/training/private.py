@@ -14,16 +14,16 @@ import optax
 from jaxtyping import Array, Int
 
 from funcnet.boundary import Call, lift_params
-from funcnet.gradients import both_sweeps, penalty
+from funcnet.gradients import both_sweeps, penalty, with_penalty
 from funcnet.network import MLP, check_key
 from funcnet.per_example import clipped_sum
 from funcnet.precision import cast_like, work_dtype
 from funcnet.training.accounting import Privacy
 from funcnet.training.checks import check_at_least_zero, check_positive
-from funcnet.training.epoch import Examples, Report, State, report
+from funcnet.training.epoch import Examples, Report, State, report, sums_of
 from funcnet.training.metrics import Sums, Task, scores
 from funcnet.training.programs import compiled
-from funcnet.types import KeyArray, Layer, Params
+from funcnet.types import KeyArray, Params
 
 
 class Noise(NamedTuple):
@@ -165,9 +165,8 @@ def poisson_sum(
         call = Call(lifted, batch.x, batch.y, jnp.ones(rows, dtype))
         swept = both_sweeps(net, call, None if net.dropout is None else jax.random.fold_in(keys.dropout, done.number))
         clipped = clipped_sum(net, swept, privacy.max_norm, batch.weights)
-        w = batch.weights
-        losses = jnp.sum(w * (swept.losses + penalty(net, lifted)))
-        sums = Sums(losses, jnp.sum(w[:, None] * scores(net, swept.outputs, batch.y, task), axis=0), jnp.sum(w))
+        losses = jnp.sum(batch.weights * (swept.losses + penalty(net, lifted)))
+        sums = sums_of(net, losses, swept.outputs, batch, task)
         return _Round(done.number + 1, drawn[-1], *jax.tree.map(jnp.add, (done.clipped, done.sums), (clipped, sums)))
 
     start = jnp.zeros((), jnp.int32)
@@ -189,9 +188,7 @@ def private_step(
     """One update by the noisy mean of clipped gradients of a Poisson sample; l2, which knows no data, comes on top."""
     clipped, sums = poisson_sum(net, state.params, data, privacy, batch_size, keys, task)
     grads = noisy_mean(keys.noise, clipped, privacy.noise_multiplier, privacy.max_norm, batch_size)
-    if net.l2 is not None:
-        l2, lifted = jnp.asarray(net.l2, grads[0].w.dtype), lift_params(state.params)
-        grads = tuple(Layer(g.w + l2 * layer.w, g.b) for g, layer in zip(grads, lifted, strict=True))
+    grads = with_penalty(net, lift_params(state.params), grads)
     updates, opt_state = optimizer.update(cast_like(grads, state.params), state.opt_state, state.params)
     params: Any = optax.apply_updates(state.params, updates)
     return State(params, opt_state, state.key, state.step + 1), sums
