@@ -19,7 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from rich.console import Console
 from tables import Lines, markdown, shown
-from timing import CONTROL, control, interleaved, machine, noise, seconds, spread, write_results, write_whole
+from timing import CONTROL, control, interleaved, machine, noise, often, seconds, spread, write_results, write_whole
 
 from funcnet.checking import TOLERANCE, compare
 
@@ -104,16 +104,6 @@ def check(arguments: tuple[Any, ...], contenders: dict[str, Contender]) -> str:
     if not result.error <= allowed:
         raise SystemExit(f"closed form and autodiff differ by more than {allowed:.0f}; nothing is timed\n{result}")
     return f"autodiff, {allowed:.0f}"
-
-
-def often(run: Callable[[], Any], calls: int) -> Callable[[], None]:
-    """So many calls one after the other, each waited for."""
-
-    def loop() -> None:
-        for _ in range(calls):
-            jax.block_until_ready(run())
-
-    return loop
 
 
 def anew(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Callable[[], Any]:

@@ -45,6 +45,16 @@ def seconds(run: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
+def often(run: Callable[[], Any], calls: int) -> Callable[[], None]:
+    """So many calls one after the other, each waited for."""
+
+    def loop() -> None:
+        for _ in range(calls):
+            jax.block_until_ready(run())
+
+    return loop
+
+
 def interleaved(contenders: Mapping[str, Callable[[], Any]], repeats: int, warm_up: int = 2) -> dict[str, np.ndarray]:
     """Run the contenders in turn, round by round in a new order, so that drift of the machine hits all alike.
 
