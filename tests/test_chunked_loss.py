@@ -13,7 +13,7 @@ from funcnet.checking import check_gradient
 from funcnet.losses import chunk_of
 
 K = 11
-SIZES = [1, 4, 11, 100]
+SIZES = [1, 11, 100]
 OPTIONS = {
     "plain": {},
     "l2": {"l2": 0.1},
@@ -39,8 +39,7 @@ def one_layer(dtype=WIDE, **fields):
     return net, fn.init(jax.random.key(0), net, dtype=dtype), x, y
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(("dtype", "size"), [*((dtype, 4) for dtype in DTYPES), *((WIDE, size) for size in SIZES)])
 def test_value_and_gradient(dtype, size):
     """11 classes: by ones, with a rest, all at once, and more at a time than there are."""
     net, params, x, y = case(fn.tanh, fn.softmax_cross_entropy_chunked(size), dtype, K, l2=0.1)

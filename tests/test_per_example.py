@@ -155,7 +155,7 @@ def test_no_example_keeps_more_than_the_largest_norm(max_norm):
         assert float(jnp.linalg.norm(one)) == pytest.approx(min(norm, max_norm), rel=1e-5)
 
 
-@pytest.mark.parametrize("chunk_size", [1, 2, 3, 8, N, 100])
+@pytest.mark.parametrize("chunk_size", [1, 2, N, 100])
 def test_inner_products_in_chunks(chunk_size):
     net, params, x, y = case(loss=fn.softmax_cross_entropy)
     whole = fn.grad_gram(net, params, x, y)
@@ -165,16 +165,15 @@ def test_inner_products_in_chunks(chunk_size):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("output_activation", [fn.identity, fn.tanh], ids=name_of)
-def test_the_kernel_of_the_outputs(dtype, output_activation):
-    net, params, x, _ = case(fn.gelu, dtype=dtype, output_activation=output_activation, dropout=0.3)
+def test_the_kernel_of_the_outputs(dtype):
+    net, params, x, _ = case(fn.gelu, dtype=dtype, output_activation=fn.tanh, dropout=0.3)
 
     def jacobian(params):
         jacobian = jax.jacrev(lambda p: fn.apply(net, p, x, key=KEY))(params)
         return jnp.concatenate([leaf.reshape(N, 3, -1) for leaf in jax.tree.leaves(jacobian)], axis=2)
 
-    j = np.asarray(in_float64(jacobian)(params))
-    got = fn.empirical_ntk(net, params, x, x[:4], key=KEY)
+    j = np.asarray(in_float64(jax.jit(jacobian))(params))
+    got = jax.jit(fn.empirical_ntk)(net, params, x, x[:4], key=KEY)
     assert_close(got, np.einsum("icp,jep->ijce", j, j[:4]), like=jnp.zeros((N, 4, 3, 3), dtype), terms=4)
 
 
