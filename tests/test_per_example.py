@@ -38,7 +38,7 @@ def each(net, params, x, y, key=None):
         jacobian = jax.jacrev(lambda p: fn.per_example_losses(net, p, x, y, key=key))(params)
         return jnp.concatenate([leaf.reshape(x.shape[0], -1) for leaf in jax.tree.leaves(jacobian)], axis=1)
 
-    return in_float64(rows)(params)
+    return in_float64(jax.jit(rows))(params)
 
 
 def found(net, params, x, y, key=None, compiled=False):
@@ -50,23 +50,31 @@ def found(net, params, x, y, key=None, compiled=False):
     max_norm = float(np.median(norms)) * 1.01
     factors = np.asarray(c, "float64") * np.minimum(1, max_norm / np.where(norms == 0, 1, norms))
 
-    def run(fun, *args, **kwargs):
-        call = jax.jit(fun) if compiled else fun
-        return call(net, params, x, y, *args, key=key, **kwargs)
+    def quantities(params, max_norm):
+        """All in one program, since compiling is what takes time."""
+        given = net, params, x, y
+        total = fn.weighted_grad_sum(*given, c, key=key)
+        assert jax.tree.structure(total) == jax.tree.structure(params)
+        return (
+            fn.per_example_grad_norms(*given, key=key),
+            flat(total),
+            flat(fn.clipped_grad_sum(*given, max_norm, weights=c, key=key)),
+            flat(fn.grad_second_moment(*given, key=key)),
+            fn.grad_gram(*given, key=key),
+        )
 
-    total = run(fn.weighted_grad_sum, c)
-    assert jax.tree.structure(total) == jax.tree.structure(params)
+    got = (jax.jit(quantities) if compiled else quantities)(params, max_norm)
     like = flat(params)
-    pairs = {
-        "norms": (run(fn.per_example_grad_norms), norms, jnp.zeros(N, dtype), 2),
-        "sum": (flat(total), np.asarray(c, "float64") @ g, like, 8),
-        "clipped": (flat(run(fn.clipped_grad_sum, max_norm, weights=c)), factors @ g, like, 8),
-        "moment": (flat(run(fn.grad_second_moment)), np.sum(g**2, axis=0), like, 4),
-        "gram": (run(fn.grad_gram), g @ g.T, jnp.zeros((N, N), dtype), 4),
+    expected = {
+        "norms": (norms, jnp.zeros(N, dtype), 2),
+        "sum": (np.asarray(c, "float64") @ g, like, 8),
+        "clipped": (factors @ g, like, 8),
+        "moment": (np.sum(g**2, axis=0), like, 4),
+        "gram": (g @ g.T, jnp.zeros((N, N), dtype), 4),
     }
     return {
-        name: expected_to_fit(compare(got, expected, like=of), terms)
-        for name, (got, expected, of, terms) in pairs.items()
+        name: expected_to_fit(compare(found, truth, like=of), terms)
+        for (name, (truth, of, terms)), found in zip(expected.items(), got, strict=True)
     }
 
 
@@ -113,12 +121,15 @@ def test_rows_that_fill_a_batch_up_count_as_absent():
     net, params, x, y = case(loss=fn.softmax_cross_entropy)
     filled = jnp.concatenate([x, jnp.full((3, 5), jnp.nan, x.dtype)]), jnp.concatenate([y, jnp.full(3, -1, y.dtype)])
     weights = jnp.concatenate([jnp.ones(N), jnp.zeros(3)])
-    assert_close(
-        fn.clipped_grad_sum(net, params, *filled, 0.3, weights=weights), fn.clipped_grad_sum(net, params, x, y, 0.3)
-    )
-    assert_close(
-        fn.weighted_grad_sum(net, params, *filled, weights), fn.weighted_grad_sum(net, params, x, y, jnp.ones(N))
-    )
+
+    @jax.jit
+    def sums(x, y, weights):
+        return (
+            fn.clipped_grad_sum(net, params, x, y, 0.3, weights=weights),
+            fn.weighted_grad_sum(net, params, x, y, weights),
+        )
+
+    assert_close(sums(*filled, weights), sums(x, y, jnp.ones(N)))
 
 
 def test_examples_without_a_gradient():
@@ -149,19 +160,24 @@ def test_tiny_gradients_have_norms():
 @pytest.mark.parametrize("max_norm", [1e-3, 0.2])
 def test_no_example_keeps_more_than_the_largest_norm(max_norm):
     net, params, x, y = case(loss=fn.softmax_cross_entropy)
-    for i in range(3):
-        one = flat(fn.clipped_grad_sum(net, params, x[i : i + 1], y[i : i + 1], jnp.asarray(max_norm)))
-        norm = float(fn.per_example_grad_norms(net, params, x[i : i + 1], y[i : i + 1])[0])
+    clipped, norms = jax.jit(fn.clipped_grad_sum), fn.per_example_grad_norms(net, params, x, y)
+    for i, norm in enumerate(map(float, norms[:3])):
+        one = flat(clipped(net, params, x[i : i + 1], y[i : i + 1], jnp.asarray(max_norm)))
         assert float(jnp.linalg.norm(one)) == pytest.approx(min(norm, max_norm), rel=1e-5)
 
 
-@pytest.mark.parametrize("chunk_size", [1, 2, N, 100])
+@pytest.mark.parametrize("chunk_size", [1, 2, 100])
 def test_inner_products_in_chunks(chunk_size):
     net, params, x, y = case(loss=fn.softmax_cross_entropy)
-    whole = fn.grad_gram(net, params, x, y)
-    assert_close(fn.grad_gram(net, params, x, y, chunk_size=chunk_size), whole)
-    kernel = fn.empirical_ntk(net, params, x, x[:4])
-    assert_close(fn.empirical_ntk(net, params, x, x[:4], chunk_size=chunk_size), kernel)
+
+    @jax.jit
+    def both(params):
+        sizes = chunk_size, None
+        grams = [fn.grad_gram(net, params, x, y, chunk_size=size) for size in sizes]
+        return grams, [fn.empirical_ntk(net, params, x, x[:4], chunk_size=size) for size in sizes]
+
+    for chunked, whole in both(params):
+        assert_close(chunked, whole)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
