@@ -34,6 +34,7 @@ def chunked(h, w, b, **how):
     return fn.linear_cross_entropy(h, w, b, LABELS, weights=jnp.asarray(WEIGHTS, h.dtype), **how)
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(
     ("dtype", "epsilon", "chunk_size"),
     [*((dtype, 0.25, 3) for dtype in DTYPES), *((WIDE, epsilon, size) for epsilon in (0.0, 0.25) for size in (1, 11))],

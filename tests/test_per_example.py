@@ -93,6 +93,7 @@ def test_with_every_loss(loss):
     check_all(*case(loss=loss), compiled=True)
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("compiled", [True, False], ids=["compiled", "eager"])
 def test_in_every_dtype(dtype, compiled):
