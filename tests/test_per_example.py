@@ -167,7 +167,7 @@ def test_no_example_keeps_more_than_the_largest_norm(max_norm):
         assert float(jnp.linalg.norm(one)) == pytest.approx(min(norm, max_norm), rel=1e-5)
 
 
-@pytest.mark.parametrize("chunk_size", [1, 2, 100])
+@pytest.mark.parametrize("chunk_size", [1, 2, N, 100])
 def test_inner_products_in_chunks(chunk_size):
     net, params, x, y = case(loss=fn.softmax_cross_entropy)
 
