@@ -217,9 +217,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     builders, left_out = available()
     packages = sorted({DISTRIBUTIONS[package] for label in builders for package in PACKAGES[label]})
     limit = QUICK_LIMIT if options.quick else LIMIT
-    no_room = room(limit) if builders else None
-    left_out += [no_room] if no_room else []
-    unmeasured = (FUNCNET, *WRITTEN_OUT, *BUILDERS) if not options.largest else BUILDERS if no_room else ()
+    unmeasured = () if options.largest else (FUNCNET, *WRITTEN_OUT, *BUILDERS)
+    if builders and options.largest and (no_room := room(limit)):
+        left_out.append(no_room)
+        unmeasured = BUILDERS
     effort = Effort(2 if options.quick else options.repeats, limit, unmeasured)
     console.print(machine(*packages), *left_out, sep="\n")
     record: dict[str, Any] = {}
