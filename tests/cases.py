@@ -6,6 +6,7 @@ Sizes are the same wherever they may be, since each new shape compiles anew.
 import importlib.util
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,13 @@ needs_mnist = pytest.mark.skipif(not MNIST.is_dir(), reason=f"no MNIST in {MNIST
 
 def name_of(case: Any) -> str:
     return getattr(case, "name", str(case))
+
+
+def some(values: Iterable[Any], count: int) -> list[Any]:
+    """Parameters of a test: the default run takes `count` of them, evenly spread; the others are slow tests."""
+    values = [value if type(value) is tuple else (value,) for value in values]
+    kept = {round(i) for i in np.linspace(0, len(values) - 1, count)}
+    return [pytest.param(*value, marks=() if i in kept else pytest.mark.slow) for i, value in enumerate(values)]
 
 
 def targets(loss: fn.Loss, k: int = 3, dtype: str = WIDE, n: int = N, seed: int = 3) -> jax.Array:

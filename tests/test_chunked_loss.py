@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import DTYPES, WIDE, N, against_oracle, assert_close, case, expected_to_fit, signed_weights
+from cases import DTYPES, WIDE, N, against_oracle, assert_close, case, expected_to_fit, signed_weights, some
 
 import funcnet as fn
 from funcnet.checking import check_gradient
@@ -42,7 +42,9 @@ def one_layer(dtype=WIDE, **fields):
     return net, fn.init(jax.random.key(0), net, dtype=dtype), x, y
 
 
-@pytest.mark.parametrize(("dtype", "size"), [*((dtype, 4) for dtype in DTYPES), *((WIDE, size) for size in SIZES)])
+@pytest.mark.parametrize(
+    ("dtype", "size"), some([*((dtype, 4) for dtype in DTYPES), *((WIDE, size) for size in SIZES)], 3)
+)
 def test_value_and_gradient(dtype, size):
     """11 classes: by ones, with a rest, all at once, and more at a time than there are."""
     net, params, x, y = case(fn.tanh, fn.softmax_cross_entropy_chunked(size), dtype, K, l2=0.1)
@@ -53,7 +55,7 @@ def test_value_and_gradient(dtype, size):
 
 @pytest.mark.quick
 @pytest.mark.parametrize(
-    ("option", "compiled"), [*((option, True) for option in OPTIONS), ("plain", False), ("all", False)]
+    ("option", "compiled"), some([*((option, True) for option in OPTIONS), ("plain", False), ("all", False)], 4)
 )
 def test_with_everything_else(option, compiled):
     """An activation for each layer, so that the last hidden one's own slope and mask are taken."""
@@ -110,6 +112,7 @@ def test_weights_of_classes_take_the_plain_path():
     assert jax.tree.all(jax.tree.map(lambda a, b: bool(jnp.all(a == b)), got, expected))
 
 
+@pytest.mark.slow
 def test_many_networks_at_once():
     """`jax.vmap` over parameters and l2."""
     net, params, x, y = case(fn.tanh, fn.softmax_cross_entropy_chunked(4), k=K, l2=0.1)

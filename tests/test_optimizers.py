@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from cases import WIDE, X64, case
+from cases import WIDE, X64, case, some
 from scipy.optimize import minimize
 
 import funcnet as fn
@@ -35,7 +35,7 @@ def regression(seed=0, n=40):
     return x.astype(WIDE), (y + 0.1 * random.normal(size=(n, 2))).astype(WIDE)
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("name", some(OPTIMIZERS, 5))
 def test_every_optimizer_trains(name, standard_promotion):
     whole = OPTIMIZERS[name].learning_rate is None
     optimizer = optimizer_by_name(name)
@@ -66,6 +66,7 @@ def scipy_evaluations(params, x, y):
 
 if X64:  # a gradient norm of 1e-6 needs float64
 
+    @pytest.mark.slow
     def test_lbfgs_needs_no_more_evaluations_than_scipy(standard_promotion):
         """Within 20 %, counted to a gradient norm below 1e-6 from the same start, on each of three problems."""
         optimizer = optimizer_by_name("lbfgs")

@@ -265,6 +265,7 @@ def test_a_wrong_gradient_is_not_trained_on(train, standard_promotion, tmp_path,
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_reader_that_leaves_does_not_cost_the_run(tmp_path):
     """As in `train.py … | head -1`."""
     command = f"{sys.executable} {SCRIPTS / 'train.py'} --data iris {' '.join(FAST)} --run-dir {tmp_path / 'run'}"
