@@ -83,9 +83,9 @@ class Options:
     repeats: int = 15
     """Timed rounds."""
     epochs: int = 1000
-    """At most so many epochs of MNIST; ε = 8 allows 838, four minutes for each seed."""
+    """At most so many epochs of MNIST; ε = 8 allows 838, four minutes for each seed and recipe."""
     seeds: int = 3
-    """Runs of each level."""
+    """Runs of each level and recipe."""
     data_dir: Path = field(default_factory=lambda: Path(os.environ.get("FUNCNET_MNIST_DIR", "mnist")))
     """Folder with MNIST's files; by default that of the environment variable FUNCNET_MNIST_DIR."""
     out: Path = Path("benchmarks/results")
@@ -179,7 +179,7 @@ def accuracies(sets: dict[str, Dataset], level: Level, recipe: Recipe, epochs: i
     return found
 
 
-def published(options: Options, sets: dict[str, Dataset]) -> tuple[Lines, dict[str, Any]]:
+def mnist_table(options: Options, sets: dict[str, Dataset]) -> tuple[Lines, dict[str, Any]]:
     """Test accuracy of each level by each recipe, over seeds."""
     n = len(sets["train"].x)
     steps, seeds = -(-n // LOT), 1 if options.quick else options.seeds
@@ -212,7 +212,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (OSError, ValueError) as error:
         console.print(f"MNIST is left out: {NEEDED}; {error}")
     else:
-        lines, record["mnist"] = published(options, sets)
+        lines, record["mnist"] = mnist_table(options, sets)
         console.print(shown(lines))
         page.append(markdown(lines))
     name = "private_training_quick" if options.quick else "private_training"
