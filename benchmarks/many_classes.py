@@ -20,7 +20,7 @@ import numpy as np
 import tyro
 from rich.console import Console
 from tables import Lines, markdown, shown
-from timing import CONTROL, control, interleaved, machine, noise, seconds, spread, write_results
+from timing import CONTROL, Program, control, interleaved, machine, noise, program, seconds, spread, write_results
 
 import funcnet as fn
 from funcnet.checking import TOLERANCE, compare
@@ -93,25 +93,6 @@ def usual(h: jax.Array, w: jax.Array, b: jax.Array, y: jax.Array) -> jax.Array:
     """The cross-entropy as it is usually written."""
     z = matmul(h, w) + b[None]
     return jnp.mean(jax.nn.logsumexp(z, axis=1) - jnp.take_along_axis(z, y[:, None], axis=1)[:, 0])
-
-
-class Program(NamedTuple):
-    """A compiled function on its arguments.
-
-    Attributes:
-        run: Call it.
-        temporary: Bytes of temporary memory, by XLA.
-    """
-
-    run: Callable[[], Any]
-    temporary: int
-
-
-def program(fun: Callable[..., Any], *arguments: Any) -> Program:
-    """Compile."""
-    compiled = jax.jit(fun).lower(*arguments).compile()
-    memory: Any = compiled.memory_analysis()
-    return Program(lambda: compiled(*arguments), memory.temp_size_in_bytes)
 
 
 def layer_programs(case: Case) -> dict[str, Program]:

@@ -9,7 +9,6 @@ import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from math import ceil
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +20,7 @@ from per_example_memory import BATCHES, LIMIT, Sizes, largest_batch, published_l
 from per_example_peers import BUILDERS, DISTRIBUTIONS, PACKAGES, Setting, available, quiet, setting_of, tree_of
 from rich.console import Console
 from tables import Lines, markdown, shown
-from timing import CONTROL, control, interleaved, machine, noise, often, seconds, spread, write_results
+from timing import CONTROL, control, in_blocks, machine, noise, spread, write_results
 
 import funcnet as fn
 from funcnet.checking import TOLERANCE, compare
@@ -35,8 +34,6 @@ CASES = (
     Case((784, 512, 512, 10), 256, {NORMS: 40, CLIPPED: 80, GRAM: 80}),
     Case((784, 1024, 1024, 10), 512, {NORMS: 40, CLIPPED: 100, GRAM: 80}),
 )
-BLOCK = 0.02
-"""Seconds that each form takes in each round: what is faster is called more often in a row."""
 QUICK = (Case((16, 32, 10), 32, {}),)
 QUICK_LIMIT = 4e4
 """Bytes for the largest batch of a quick run."""
@@ -116,24 +113,15 @@ class Effort(NamedTuple):
     unmeasured: Collection[str]
 
 
-def timed(runs: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, np.ndarray]:
-    """Seconds of one call of each, round by round."""
-    for run in runs.values():
-        seconds(run)
-    calls = {label: ceil(BLOCK / seconds(run)) for label, run in runs.items()}
-    loops = {label: often(run, calls[label]) for label, run in runs.items()}
-    return {label: times / calls[label] for label, times in interleaved(loops, repeats, warm_up=0).items()}
-
-
 def measure_quantity(forms: Mapping[str, Form], plain: Form, batch: int, effort: Effort) -> dict[str, Any]:
     """Seconds, temporary memory and largest batch of a quantity's forms; a plain gradient runs in the same rounds."""
     runs = {label: form.run for label, form in forms.items()}
     jax_runs = {label: run for label, run in runs.items() if label not in BUILDERS}
-    times = timed(jax_runs | {PLAIN: plain.run, CONTROL: control()}, effort.repeats)
+    times = in_blocks(jax_runs | {PLAIN: plain.run, CONTROL: control()}, effort.repeats)
     over_closed = {label: float(np.median(times[label] / times[FUNCNET])) for label in jax_runs}
     torch_runs = {label: run for label, run in runs.items() if label in BUILDERS}
     if torch_runs:  # in rounds of their own: PyTorch's threads stay awake for a while, and slow down what comes next
-        beside = timed({FUNCNET: runs[FUNCNET], **torch_runs}, effort.repeats)
+        beside = in_blocks({FUNCNET: runs[FUNCNET], **torch_runs}, effort.repeats)
         over_closed |= {label: float(np.median(beside[label] / beside[FUNCNET])) for label in torch_runs}
         times |= {label: beside[label] for label in torch_runs}
     found = {label: form for label, form in forms.items() if label not in effort.unmeasured}

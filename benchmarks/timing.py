@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
+from math import ceil
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -71,6 +72,38 @@ def interleaved(contenders: Mapping[str, Callable[[], Any]], repeats: int, warm_
         for i in random.permutation(len(order)):
             times[order[i]].append(seconds(contenders[order[i]]))
     return {name: np.array(values) for name, values in times.items()}
+
+
+BLOCK = 0.02
+"""Seconds that each contender takes in each round of `in_blocks`: what is faster is called more often in a row."""
+
+
+def in_blocks(contenders: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, np.ndarray]:
+    """Seconds of one call of each, round by round; fast ones are called more often, as slow ones empty all caches."""
+    for run in contenders.values():
+        seconds(run)
+    calls = {label: ceil(BLOCK / seconds(run)) for label, run in contenders.items()}
+    loops = {label: often(run, calls[label]) for label, run in contenders.items()}
+    return {label: times / calls[label] for label, times in interleaved(loops, repeats, warm_up=0).items()}
+
+
+class Program(NamedTuple):
+    """A compiled function on its arguments.
+
+    Attributes:
+        run: Call it.
+        temporary: Bytes of temporary memory, by XLA.
+    """
+
+    run: Callable[[], Any]
+    temporary: int
+
+
+def program(fun: Callable[..., Any], *arguments: Any) -> Program:
+    """Compile."""
+    compiled = jax.jit(fun).lower(*arguments).compile()
+    memory: Any = compiled.memory_analysis()
+    return Program(lambda: compiled(*arguments), memory.temp_size_in_bytes)
 
 
 def spread(times: np.ndarray) -> Spread:
