@@ -21,9 +21,14 @@ from funcnet.activations import (
 )
 from funcnet.affine import affine, affine_backward
 from funcnet.checking import GradientMismatch, GradientReport, check_gradient, check_vjp
+from funcnet.curvature_blocks import ggn_diagonal, kfac_factors
+from funcnet.curvature_products import ggn_vp, hvp
 from funcnet.custom_rule import closed_form_loss
+from funcnet.gauss_newton import gauss_newton_step
 from funcnet.gradients import apply, input_gradient, loss, per_example_losses, value_and_grad
+from funcnet.input_derivatives import input_jacobian, laplacian
 from funcnet.kernels import empirical_ntk, grad_gram
+from funcnet.laplacian_gradient import laplacian_vjp
 from funcnet.losses import (
     Loss,
     absolute_error,
@@ -68,17 +73,25 @@ __all__ = [
     "elu",
     "empirical_ntk",
     "fit",
+    "gauss_newton_step",
     "gelu",
     "gelu_tanh",
+    "ggn_diagonal",
+    "ggn_vp",
     "grad_gram",
     "grad_second_moment",
     "gradient_noise_scale",
     "half_squared_error",
     "huber",
+    "hvp",
     "identity",
     "init",
     "input_gradient",
+    "input_jacobian",
+    "kfac_factors",
     "label_smoothed",
+    "laplacian",
+    "laplacian_vjp",
     "layouts",
     "leaky_relu",
     "linear_cross_entropy",

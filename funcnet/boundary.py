@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float, Shaped
 
 from funcnet.affine import flatten
@@ -40,6 +41,27 @@ def check_network(net: Any, params: Any) -> None:
                 raise TypeError(
                     f"params must share one floating-point dtype; got {array.dtype} in params[{i}].{name}{others}"
                 )
+
+
+def check_tangent(params: Params, tangent: Any) -> None:
+    """Refuse a direction that has not the form of the parameters.
+
+    Raises:
+        TypeError: If it is no tuple of layers, or its dtype is not that of the parameters.
+        ValueError: If the number of layers or a shape differs.
+    """
+    if not isinstance(tangent, tuple) or not all(isinstance(layer, Layer) for layer in tangent):
+        raise TypeError(f"tangent must be a tuple of funcnet.Layer(w, b), as params; got {type(tangent).__name__}")
+    if len(tangent) != len(params):
+        raise ValueError(f"tangent must have {len(params)} layers, as params; got {len(tangent)}")
+    for i, (layer, moved) in enumerate(zip(params, tangent, strict=True)):
+        for name, array, expected in zip(layer._fields, moved, layer, strict=True):
+            where = f"tangent[{i}].{name}"
+            _check_array(where, array)
+            if array.shape != expected.shape:
+                raise ValueError(f"{where} must have shape {expected.shape}, as params; got {array.shape}")
+            if array.dtype != expected.dtype:
+                raise TypeError(f"{where} must be {expected.dtype}, as params; got {array.dtype}")
 
 
 def check_features(net: MLP, x: Any, name: str = "x") -> None:
@@ -108,6 +130,22 @@ def check_count(name: str, value: Any) -> int:
     if value < 1:
         raise ValueError(f"{name} must be at least 1; got {value}")
     return int(value)
+
+
+def check_at_least_zero(name: str, value: Any) -> None:
+    """Refuse what is no number of at least 0 (it may be infinite), as far as its value is known.
+
+    Raises:
+        TypeError: If it is no number.
+        ValueError: If it is more than one, negative or NaN.
+    """
+    shape, number = getattr(value, "shape", ()), isinstance(value, int | float) or hasattr(value, "dtype")
+    if not number or isinstance(value, bool):
+        raise TypeError(f"{name} must be a number; got {value!r}")
+    if shape != ():
+        raise ValueError(f"{name} must be one number; got shape {shape}")
+    if not isinstance(value, Tracer) and not value >= 0:
+        raise ValueError(f"{name} must be at least 0; got {value}")
 
 
 def check_call(net: Any, params: Any, x: Any, y: Any, weights: Any = None, key: Any = None) -> None:

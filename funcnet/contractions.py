@@ -110,8 +110,11 @@ def kernel(
     left: tuple[tuple[Rows, ...], tuple[Float[Array, "n k _"], ...]],
     right: tuple[tuple[Rows, ...], tuple[Float[Array, "m k _"], ...]],
     operand_dtype: str | None = None,
+    bias: float | Float[Array, ""] = 1.0,
 ) -> Float[Array, "n m k k"]:
-    """Σ_l (a_{l−1,i}ᵀ a'_{l−1,j} + 1) (δ_{l,i,c}ᵀ δ'_{l,j,e}): `gram` with a δ for each of k outputs of each example.
+    """Σ_l (a_{l−1,i}ᵀ a'_{l−1,j} + β) (δ_{l,i,c}ᵀ δ'_{l,j,e}): `gram` with a δ for each of k outputs of each example.
+
+    With β = 1 biases count as weights do; another β weighs their share.
 
     Derivation:
         As of `gram`, with the same a for all outputs of an example.
@@ -123,7 +126,7 @@ def kernel(
     for a, d, b, e in zip(*left, *right, strict=True):
         (n, k), m = d.shape[:2], e.shape[0]
         products = _products(d.reshape(n * k, -1), e.reshape(m * k, -1), operand_dtype).reshape(n, k, m, k)
-        terms.append((_products(a, b, operand_dtype) + 1)[:, None, :, None] * products)
+        terms.append((_products(a, b, operand_dtype) + bias)[:, None, :, None] * products)
     return sum(terms[1:], terms[0]).transpose(0, 2, 1, 3)
 
 

@@ -1,7 +1,6 @@
 """Inner products of gradients: of the losses of pairs of examples, and of their outputs (the empirical NTK)."""
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,22 +11,9 @@ from funcnet.affine import flatten
 from funcnet.boundary import check_count, check_features, check_network, lift_params
 from funcnet.network import MLP, check_key
 from funcnet.per_example import sweep_examples
+from funcnet.row_chunks import in_chunks
 from funcnet.sweeps import Saved, backward, forward
 from funcnet.types import Features, KeyArray, Params, Targets
-
-T = TypeVar("T")
-
-
-def in_chunks(fun: Callable[[T], Array], rows: T, chunk_size: int | None) -> Array:
-    """What `fun` gives for the rows of a tree, computed for `chunk_size` rows at a time, one chunk after the other."""
-    n = jax.tree.leaves(rows)[0].shape[0]
-    if chunk_size is None or chunk_size >= n:
-        return fun(rows)
-    whole = n - n % chunk_size
-    chunks = jax.tree.map(lambda leaf: leaf[:whole].reshape(-1, chunk_size, *leaf.shape[1:]), rows)
-    done = jax.lax.map(fun, chunks)
-    done = done.reshape(whole, *done.shape[2:])
-    return done if whole == n else jnp.concatenate([done, fun(jax.tree.map(lambda leaf: leaf[whole:], rows))])
 
 
 def grad_gram(

@@ -161,14 +161,14 @@ def _check_scalar(name: str, value: Any) -> None:
         raise ValueError(f"{name} must be one number (one for each network under jax.vmap); got shape {shape}")
 
 
-def check_key(key: Any) -> None:
+def check_key(key: Any, name: str = "key") -> None:
     """Refuse what is no random key, an integer seed above all.
 
     Raises:
         TypeError: If it is neither None nor an array.
     """
     if key is not None and not hasattr(key, "dtype"):
-        raise TypeError(f"key must be a random key such as jax.random.key(0); got {key!r}")
+        raise TypeError(f"{name} must be a random key such as jax.random.key(0); got {key!r}")
 
 
 def init(key: KeyArray, net: MLP, *, scheme: str | None = None, dtype: DTypeLike | None = None) -> Params:

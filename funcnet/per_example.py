@@ -9,11 +9,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.core import Tracer
 from jaxtyping import Array, Float
 
 from funcnet import contractions
-from funcnet.boundary import check_features, check_network, check_weights, enter
+from funcnet.boundary import check_at_least_zero, check_features, check_network, check_weights, enter
 from funcnet.gradients import Swept, both_sweeps
 from funcnet.network import MLP
 from funcnet.precision import cast_like
@@ -34,17 +33,6 @@ def sweep_examples(
 
 def _weighted(net: MLP, swept: Swept, factors: Float[Array, " n"]) -> Params:
     return contractions.weighted_gradient(swept.saved.inputs, swept.deltas, factors, net.operand_dtype)
-
-
-def _check_max_norm(max_norm: Any) -> None:
-    """Refuse what is no number of at least 0, as far as its value is known."""
-    shape, number = getattr(max_norm, "shape", ()), isinstance(max_norm, int | float) or hasattr(max_norm, "dtype")
-    if not number or isinstance(max_norm, bool):
-        raise TypeError(f"max_norm must be a number; got {max_norm!r}")
-    if shape != ():
-        raise ValueError(f"max_norm must be one number; got shape {shape}")
-    if not isinstance(max_norm, Tracer) and not max_norm >= 0:
-        raise ValueError(f"max_norm must be at least 0; got {max_norm}")
 
 
 def per_example_grad_norms(
@@ -167,7 +155,7 @@ def clipped_grad_sum(
     >>> bool(abs(norm - 0.01) < 1e-6)
     True
     """
-    _check_max_norm(max_norm)
+    check_at_least_zero("max_norm", max_norm)
     swept = sweep_examples(net, params, x, y, weights, key)
     return cast_like(clipped_sum(net, swept, max_norm, weights), params)
 

@@ -71,8 +71,14 @@ def forward(net: MLP, params: Params, x: Float[Array, "n d"], key: KeyArray | No
 
     Z_l = A_{l−1} W_l + 1 b_lᵀ,    A_l = M_l ∘ φ_l(Z_l)
     """
+    return masked_forward(net, params, x, dropout_masks(net, key, x.shape[0], x.dtype))
+
+
+def masked_forward(
+    net: MLP, params: Params, x: Float[Array, "n d"], masks: tuple[Rows, ...] | None
+) -> tuple[Rows, Saved]:
+    """`forward` with masks that are drawn already."""
     activations = net.activations[: len(params)]
-    masks = dropout_masks(net, key, x.shape[0], x.dtype)
     inputs, pre_activations, hidden = [x], [], []
     for i, (layer, activation) in enumerate(zip(params, activations, strict=True)):
         z = affine_map(inputs[-1], layer.w, layer.b, net.operand_dtype)

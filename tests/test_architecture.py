@@ -12,7 +12,9 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "funcnet"
 
 ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
-FLOORS = {name: int(floor) for floor, name in re.findall(r"^\| (\d) \| `funcnet/(\w+)[./]", ARCHITECTURE, re.MULTILINE)}
+FLOORS = {
+    name: int(floor) for floor, name in re.findall(r"^\| (\d+) \| `funcnet/(\w+)[./]", ARCHITECTURE, re.MULTILINE)
+}
 """A file imports only from lower floors; a folder is one floor, and its files may import each other."""
 
 ORACLES = {"grad", "value_and_grad", "vjp", "jvp", "hessian", "jacfwd", "jacrev", "linearize", "linear_transpose"}

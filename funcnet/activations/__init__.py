@@ -19,6 +19,7 @@ All are elementwise. Kinks have the value of `jax.nn`: the slope at 0 is 0 for r
 """
 
 from funcnet.activations.activation import Activation as Activation
+from funcnet.activations.activation import zero as zero
 from funcnet.activations.gaussian import gelu
 from funcnet.activations.piecewise import elu, identity, leaky_relu, relu, selu
 from funcnet.activations.sigmoidal import gelu_tanh, sigmoid, silu, softplus, tanh

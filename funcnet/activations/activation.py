@@ -4,10 +4,21 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import jax.numpy as jnp
+
 from funcnet.rules import check_functions, fingerprint
 from funcnet.types import Values
 
 Scheme = Literal["he", "glorot", "lecun"]
+
+
+def zero(z: Values, h: Values) -> Values:
+    """φ'' = φ''' = 0, of what is made of straight pieces: sweeps of second order leave out what it is multiplied by.
+
+    Derivation:
+        φ' is constant on each piece, so dφ' = 0.
+    """
+    return jnp.zeros_like(z)
 
 
 @dataclass(frozen=True)
@@ -34,6 +45,7 @@ class Activation:
         value: φ(z).
         slope: φ'(z), from (z, h).
         curvature: φ''(z), from (z, h): for quantities of second order, not for the gradient.
+            `funcnet.activations.zero` where φ is made of straight pieces.
         third: φ'''(z), from (z, h): for gradients of second derivatives in the inputs.
         constants: Numbers that belong to its name, such as the 0.01 of leaky_relu.
         initializer: The scheme that `init` uses for the layer in front of it.
@@ -53,3 +65,8 @@ class Activation:
         functions = {name: getattr(self, name) for name in ("value", "slope", "curvature", "third")}
         check_functions(self.name, functions)
         object.__setattr__(self, "code", tuple(fingerprint(f) for f in functions.values()))
+
+    @property
+    def is_piecewise_linear(self) -> bool:
+        """Whether the curvature is `zero`."""
+        return self.curvature is zero

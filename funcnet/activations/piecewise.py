@@ -9,21 +9,12 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from funcnet.activations.activation import Activation, Scheme
+from funcnet.activations.activation import Activation, Scheme, zero
 from funcnet.precision import at_least_float32
 from funcnet.types import Values
 
 SELU_ALPHA = 1.6732632423543772848170429916717
 SELU_SCALE = 1.0507009873554804934193349852946
-
-
-def _zero(z: Values, h: Values) -> Values:
-    """φ'' = φ''' = 0 on straight pieces.
-
-    Derivation:
-        φ' is constant there, so dφ' = 0.
-    """
-    return jnp.zeros_like(z)
 
 
 def _identity(z: Values) -> Values:
@@ -110,16 +101,16 @@ def _exponential_linear(name: str, alpha: float, scale: float, initializer: Sche
     )
 
 
-identity = Activation("identity", value=_identity, slope=_identity_slope, curvature=_zero, third=_zero)
+identity = Activation("identity", value=_identity, slope=_identity_slope, curvature=zero, third=zero)
 
-relu = Activation("relu", value=jax.nn.relu, slope=_relu_slope, curvature=_zero, third=_zero, initializer="he")
+relu = Activation("relu", value=jax.nn.relu, slope=_relu_slope, curvature=zero, third=zero, initializer="he")
 
 leaky_relu = Activation(
     "leaky_relu",
     value=partial(_leaky_relu, negative_slope=0.01),
     slope=partial(_leaky_relu_slope, negative_slope=0.01),
-    curvature=_zero,
-    third=_zero,
+    curvature=zero,
+    third=zero,
     constants=(0.01,),
     initializer="he",
 )

@@ -132,9 +132,9 @@ def _softmax_cross_entropy_gradient(outputs: Outputs, y: ClassTargets) -> Output
 
 
 def _total_or_one(outputs: Outputs, y: ClassTargets) -> Float[Array, "n 1"]:
-    """1ᵀy, which is 1 for a label."""
+    """1ᵀy, which is 1 for a label, and 0 for one outside 0 … k − 1."""
     if y.ndim == 1:
-        return jnp.ones((outputs.shape[0], 1), outputs.dtype)
+        return jnp.any(_one_hot(y, outputs.shape[1]), axis=1, keepdims=True).astype(outputs.dtype)
     return _total(y.astype(outputs.dtype))
 
 

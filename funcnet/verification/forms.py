@@ -16,6 +16,7 @@ from funcnet.precision import lift, matmul
 from funcnet.types import Params
 from funcnet.verification.example_forms import EXAMPLE_FORMS
 from funcnet.verification.problems import NETWORK, Form, N, Setting, loss_of, numbers, problem, targets
+from funcnet.verification.second_forms import SECOND_FORMS
 
 
 def _value_and_grad(s: Setting) -> GradientReport:
@@ -179,6 +180,7 @@ FORMS = {
     "layouts.convert": Form(("convert",), NETWORK, _convert),
     "sweeps.backward": Form(("apply", "backward", "gradient"), ("activation", "dtype"), _backward),
     **EXAMPLE_FORMS,
+    **SECOND_FORMS,
     "linear_cross_entropy": Form(
         ("linear_cross_entropy", "linear_cross_entropy_value_and_grad", "second_pass"),
         ("dtype",),
