@@ -228,8 +228,11 @@ def test_settings(standard_promotion):
     ("arguments", "message"),
     [
         (("rmsprob",), "optimizer must be one of sgd, momentum, nesterov, rmsprop, .*; got 'rmsprob'"),
-        (("lbfgs", "learning_rate", 0.1), "learning_rate is not for lbfgs: its line search finds the step; got 0.1"),
-        (("exact_line_search", "clip_norm", 1.0), "clip_norm is not for exact_line_search: its line search"),
+        (
+            ("lbfgs", "learning_rate", 0.1),
+            "learning_rate is not for lbfgs: it finds the length of its steps itself; got 0.1",
+        ),
+        (("exact_line_search", "clip_norm", 1.0), "clip_norm is not for exact_line_search: it finds"),
         (("adam", "momentum", 0.5), "momentum is not for adam; got 0.5"),
         (("sgd", "weight_decay", 0.5), "weight_decay is not for sgd; got 0.5"),
         (("momentum", "momentum", 1.0), r"momentum must be in \[0, 1\); got 1.0"),

@@ -71,6 +71,20 @@ def test_a_run_is_kept_and_not_lost(train, standard_promotion, tmp_path, capsys)
     assert list(tmp_path.iterdir()) == [folder]
 
 
+@pytest.mark.parametrize("optimizer", ["gauss-newton", "kfac"])
+def test_curvature_trains(train, optimizer, standard_promotion, tmp_path):
+    """In a few epochs, from options alone, from more than ln 3 for three classes."""
+    folder = tmp_path / "run"
+    options = ["--data", "wine", "--hidden", "32", "--epochs", "20", "--batch-size", "32", "--damping", "0.02"]
+    if optimizer == "gauss-newton":
+        options = [option for option in options if option not in ("--batch-size", "32")]
+    assert train.main([*options, "--optimizer", optimizer, "--run-dir", str(folder)]) == 0
+    with (folder / "metrics.csv").open() as file:
+        losses = [float(row["train_loss"]) for row in csv.DictReader(file)]
+    assert losses[-1] < 0.5
+    assert json.loads((folder / "config.json").read_text())["options"]["damping"] == 0.02
+
+
 def test_a_private_run_tells_epsilon(train, standard_promotion, tmp_path, capsys):
     folder = tmp_path / "run"
     options = [*FAST, "--dp-noise", "1.5", "--dp-max-norm", "0.5", "--dp-delta", "1e-4", "--run-dir", str(folder)]
@@ -140,10 +154,14 @@ WRONG = [
     (["--plot", "a.png", "--run-dir", "run"], "plot is for runs without run_dir"),
     (
         ["--optimizer", "lbfgs", "--learning-rate", "1"],
-        "learning_rate is not for lbfgs: its line search finds the step",
+        "learning_rate is not for lbfgs: it finds the length of its steps itself",
     ),
     (["--optimizer", "lbfgs", "--batch-size", "8"], "batch_size is not for lbfgs, which takes all examples"),
-    (["--tolerance", "1e-3"], "tolerance is for lbfgs, line_search, exact_line_search"),
+    (["--tolerance", "1e-3"], "tolerance is for lbfgs, line_search, exact_line_search, gauss-newton"),
+    (["--damping", "1"], "damping is not for adam; got 1.0"),
+    (["--optimizer", "kfac", "--damping", "0"], "damping must be a positive finite number; got 0.0"),
+    (["--optimizer", "gauss-newton", "--batch-size", "8"], "batch_size is not for gauss-newton, which takes all"),
+    (["--dp-noise", "1", "--optimizer", "kfac"], "dp_noise is not for kfac, which looks at the examples without noise"),
     (["--warmup-epochs", "60"], "warmup_epochs must be from 0 to less than the 60 epochs; got 60.0"),
     (["--patience", "0"], "patience must be at least 1; got 0"),
     (["--data", "diabetes", "--loss", "softmax_cross_entropy"], "loss must be one for numbers"),
@@ -170,7 +188,10 @@ WRONG = [
     (["--dp-noise", "nan"], "dp_noise must be a finite number of at least 0; got nan"),
     (["--dp-noise", "1", "--dp-max-norm", "0"], "dp_max_norm must be a positive finite number; got 0.0"),
     (["--dp-noise", "1", "--dp-delta", "0.1"], "dp_delta must be below 1 / n for n = 1167 examples"),
-    (["--dp-noise", "1", "--optimizer", "lbfgs"], "dp_noise is not for lbfgs, whose search looks at the examples"),
+    (
+        ["--dp-noise", "1", "--optimizer", "lbfgs"],
+        "dp_noise is not for lbfgs, which looks at the examples without noise",
+    ),
     (["--dp-noise", "1", "--sweep"], "dp_noise is not for a sweep"),
     (["--run-dir", "good.csv"], "run_dir good.csv is a file"),
     (["--run-dir", "good.csv/run"], "run_dir good.csv/run cannot be written"),

@@ -7,8 +7,9 @@ from typing import Annotated, Any, Literal
 from tyro.conf import arg
 
 OptimizerName = Literal[
-    "sgd", "momentum", "nesterov", "rmsprop", "adam", "adamw", "lbfgs", "line_search", "exact_line_search"
-]
+    "sgd", "momentum", "nesterov", "rmsprop", "adam", "adamw", "kfac", "lbfgs", "line_search", "exact_line_search",
+    "gauss-newton",
+]  # fmt: skip
 ScheduleName = Literal["constant", "cosine", "one_cycle"]
 
 # Options that may be left open; their words say what happens then.
@@ -71,17 +72,19 @@ class OptimizerOptions:
     """How the loss is brought down."""
 
     optimizer: OptimizerName = "adam"
-    """lbfgs, line_search and exact_line_search (gradient descent) take all examples in each step."""
+    """lbfgs, line_search, exact_line_search (gradient descent) and gauss-newton take all examples in each step."""
     learning_rate: OpenFloat = None
-    """The largest one. By default sgd 0.1, momentum and nesterov 0.02, rmsprop 0.001, adam and adamw 0.002."""
+    """The largest. By default sgd 0.1, kfac 0.2, momentum and nesterov 0.02, rmsprop 0.001, adam and adamw 0.002."""
     schedule: OpenSchedule = None
     """What becomes of it. By default cosine, down to 0."""
     warmup_epochs: float = 0.0
     """Epochs in which it first rises from 0."""
     momentum: OpenFloat = None
-    """For momentum and nesterov. By default 0.9."""
+    """For momentum, nesterov and kfac. By default 0.9."""
     weight_decay: OpenFloat = None
     """For adamw. By default 0.01."""
+    damping: OpenFloat = None
+    """For kfac, by default 0.03, and for gauss-newton's first step, by default 0.01."""
     clip_norm: OpenFloat = None
     """Shorten gradients that are longer than this."""
 

@@ -197,8 +197,8 @@ def _is_private(config: Config) -> bool:
             if value is not None:
                 raise ValueError(f"{name} is for private training, which dp_noise asks for; got {value}")
         return False
-    if optimizer in FULL_BATCH:
-        raise ValueError(f"dp_noise is not for {optimizer}, whose search looks at the examples without noise")
+    if OPTIMIZERS[optimizer].examples:
+        raise ValueError(f"dp_noise is not for {optimizer}, which looks at the examples without noise")
     if config.training.sweep is not None:
         raise ValueError("dp_noise is not for a sweep: each of its networks would cost privacy")
     return True
@@ -246,5 +246,6 @@ def _optimizer(config: Config, epochs: int, n: int) -> optax.GradientTransformat
         warmup=round(optimization.warmup_epochs * steps),
         momentum=optimization.momentum,
         weight_decay=optimization.weight_decay,
+        damping=optimization.damping,
         clip_norm=optimization.clip_norm,
     )

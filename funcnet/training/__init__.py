@@ -18,6 +18,9 @@ from funcnet.training.failure import NonFiniteLoss as NonFiniteLoss
 from funcnet.training.fit import Result as Result
 from funcnet.training.fit import fit as fit
 from funcnet.training.fit import run as run
+from funcnet.training.kronecker import kfac as kfac
+from funcnet.training.kronecker import scale_by_kfac as scale_by_kfac
+from funcnet.training.levenberg_marquardt import gauss_newton as gauss_newton
 from funcnet.training.line_search import exact_line_search as exact_line_search
 from funcnet.training.metrics import metric_names as metric_names
 from funcnet.training.metrics import task_of as task_of

@@ -1,4 +1,4 @@
-"""Optimizers and schedules by name: Optax's, and the exact line search."""
+"""Optimizers and schedules by name: Optax's, the exact line search, Gauss-Newton and K-FAC."""
 
 from collections.abc import Callable, Mapping
 from functools import cache
@@ -9,6 +9,8 @@ import optax
 
 from funcnet.boundary import check_count
 from funcnet.training.checks import check_positive
+from funcnet.training.kronecker import kfac
+from funcnet.training.levenberg_marquardt import gauss_newton
 from funcnet.training.line_search import exact_line_search
 from funcnet.types import Layer, Params
 
@@ -25,13 +27,15 @@ class Rule(NamedTuple):
 
     Attributes:
         build: The Optax transformation from the learning rate (where it has one) and its settings.
-        learning_rate: The default; None where a line search finds the step.
+        learning_rate: The default; None where the length of a step is found by looking at the loss.
         settings: What else can be set, with its default.
+        examples: Whether it looks at the examples, and not at the gradient alone.
     """
 
     build: Callable[..., optax.GradientTransformationExtraArgs | optax.GradientTransformation]
     learning_rate: float | None = None
     settings: Mapping[str, float] = MappingProxyType({})
+    examples: bool = False
 
 
 def _line_search() -> optax.GradientTransformationExtraArgs:
@@ -50,11 +54,13 @@ OPTIMIZERS = {
         2e-3,
         {"weight_decay": 1e-2},
     ),
-    "lbfgs": Rule(optax.lbfgs),
-    "line_search": Rule(_line_search),
-    "exact_line_search": Rule(exact_line_search),
+    "kfac": Rule(kfac, 0.2, {"momentum": 0.9, "damping": 3e-2}, examples=True),
+    "lbfgs": Rule(optax.lbfgs, examples=True),
+    "line_search": Rule(_line_search, examples=True),
+    "exact_line_search": Rule(exact_line_search, examples=True),
+    "gauss-newton": Rule(gauss_newton, None, {"damping": 1e-2}, examples=True),
 }
-"""Those without a learning rate search along a line, and want all examples in each step: `batch_size=None`."""
+"""Those without a learning rate compare losses, and want all examples in each step: `batch_size=None`."""
 
 FULL_BATCH = tuple(name for name, rule in OPTIMIZERS.items() if rule.learning_rate is None)
 
@@ -110,18 +116,20 @@ def optimizer_by_name(
     warmup: int = 0,
     momentum: float | None = None,
     weight_decay: float | None = None,
+    damping: float | None = None,
     clip_norm: float | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """An optimizer from plain values, for command lines and configuration files. Equal calls give the same object.
 
     Args:
-        name: One of `OPTIMIZERS`. lbfgs and the line searches are for `batch_size=None`.
+        name: One of `OPTIMIZERS`. lbfgs, the line searches and gauss-newton are for `batch_size=None`.
         learning_rate: By default the optimizer's own in `OPTIMIZERS`.
         schedule: One of `SCHEDULES`, by default "constant".
         steps: The number of steps in all, for the others and for a warm-up.
         warmup: Steps in which the learning rate first rises from 0.
-        momentum: The share of the last step that is kept, for momentum and nesterov.
+        momentum: The share of the last step that is kept, for momentum, nesterov and kfac.
         weight_decay: The share of the weights, times the learning rate, that each step of adamw takes off.
+        damping: What is added to the curvature's diagonal: in kfac always, in gauss-newton for the first step.
         clip_norm: Gradients longer than this are shortened to it.
 
     Raises:
@@ -130,19 +138,21 @@ def optimizer_by_name(
     """
     if name not in OPTIMIZERS:
         raise ValueError(f"optimizer must be one of {', '.join(OPTIMIZERS)}; got {name!r}")
-    rule, given = OPTIMIZERS[name], {"momentum": momentum, "weight_decay": weight_decay}
+    rule, given = OPTIMIZERS[name], {"momentum": momentum, "weight_decay": weight_decay, "damping": damping}
     searching = {"learning_rate": learning_rate, "schedule": schedule, "warmup": warmup or None, "clip_norm": clip_norm}
     for setting, value in {**given, **(searching if rule.learning_rate is None else {})}.items():
         if value is not None and setting not in rule.settings:
-            reason = ": its line search finds the step" if setting in searching else ""
+            reason = ": it finds the length of its steps itself" if setting in searching else ""
             raise ValueError(f"{setting} is not for {name}{reason}; got {value}")
     settings = {**rule.settings} | {key: value for key, value in given.items() if value is not None}
     if not 0 <= settings.get("momentum", 0) < 1:
         raise ValueError(f"momentum must be in [0, 1); got {settings['momentum']}")
     if not 0 <= settings.get("weight_decay", 0) < float("inf"):
         raise ValueError(f"weight_decay must be a finite number of at least 0; got {settings['weight_decay']}")
+    if "damping" in settings:
+        check_positive("damping", settings["damping"])
     if rule.learning_rate is None:
-        return optax.with_extra_args_support(rule.build())
+        return optax.with_extra_args_support(rule.build(**settings))
     rate = check_positive("learning_rate", rule.learning_rate if learning_rate is None else learning_rate)
     rates = schedule_by_name(schedule or "constant", rate, steps, warmup)
     optimizer = rule.build(rates, **settings)

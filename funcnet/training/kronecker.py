@@ -1,0 +1,155 @@
+"""K-FAC as an Optax transformation: gradients preconditioned by the inverses of the layers' Kronecker factors."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.scipy.linalg import cho_factor, cho_solve
+from jaxtyping import Array, Float, Int
+
+from funcnet.boundary import Call, check_count, lift_params
+from funcnet.curvature_blocks import KroneckerFactors, kronecker_factors
+from funcnet.precision import cast_like, matmul
+from funcnet.sweeps import forward
+from funcnet.training.checks import check_positive
+from funcnet.types import KeyArray, Layer, Params
+
+Square = Float[Array, "w w"]
+
+
+class KfacState(NamedTuple):
+    """What K-FAC keeps.
+
+    Attributes:
+        count: The number of steps taken.
+        key: From which the samples for the factors are drawn.
+        factors: Running averages of (A, G) of each layer; A has a last row and column for the bias.
+        inverses: Of the damped factors, as they were when last computed.
+    """
+
+    count: Int[Array, ""]
+    key: KeyArray
+    factors: tuple[KroneckerFactors, ...]
+    inverses: tuple[KroneckerFactors, ...]
+
+
+def _damped_inverses(factors: tuple[KroneckerFactors, ...], damping: Any) -> tuple[KroneckerFactors, ...]:
+    """(A + π√λ I)⁻¹ and (G + √λ/π I)⁻¹, with π² the mean eigenvalue of A over that of G."""
+    found = []
+    for a, g in factors:
+        means = jnp.trace(a) / a.shape[0], jnp.trace(g) / g.shape[0]
+        usable = (means[0] > 0) & (means[1] > 0)
+        pi = jnp.where(usable, jnp.sqrt(means[0] / jnp.where(usable, means[1], 1)), 1)
+        root = jnp.sqrt(jnp.asarray(damping, a.dtype))
+        found.append(KroneckerFactors(_inverse(a, pi * root), _inverse(g, root / pi)))
+    return tuple(found)
+
+
+def _inverse(matrix: Square, damping: Any) -> Square:
+    one = jnp.eye(matrix.shape[0], dtype=matrix.dtype)
+    return cho_solve(cho_factor(matrix + damping * one, lower=True), one)
+
+
+def scale_by_kfac(
+    damping: float = 3e-2,
+    *,
+    decay: float = 0.95,
+    update_every: int = 1,
+    invert_every: int = 20,
+    norm_constraint: float = 1e-2,
+    seed: int = 0,
+) -> optax.GradientTransformationExtraArgs:
+    """Precondition the gradient of each layer by A⁻¹ · G⁻¹: a step of natural gradient, as K-FAC approximates it.
+
+    Args:
+        damping: λ; l2 of the network is added to it.
+        decay: The share of the running averages that is kept at each update.
+        update_every: So many steps between two updates of the factors.
+        invert_every: So many steps between two inversions.
+        norm_constraint: Steps u are shortened until uᵀ (A ⊗ G) u, which ⟨u, ∇L⟩ stands for, is no larger: that bounds
+            how far the outputs move.
+        seed: Of the random signs from which G is estimated.
+
+    Returns:
+        An Optax transformation whose `update` takes as `value_fn` an `Objective`: what `funcnet.fit` and
+        `funcnet.training.step` hand it.
+
+    Raises:
+        TypeError: If a number is none.
+        ValueError: If a number is out of its range.
+
+    Derivation:
+        The layer's block of the Gauss-Newton matrix is taken as V ↦ A V G (`funcnet.kfac_factors`), with the bias as
+        one more row of V whose input is 1; its inverse is V ↦ A⁻¹ V G⁻¹. (A + π√λ I) ⊗ (G + √λ/π I) differs from
+        A ⊗ G + λ I by π√λ I ⊗ G + √λ/π A ⊗ I, whose bound by traces is least at the π of Martens and Grosse.
+
+    References:
+        Martens, Grosse 2015, Optimizing neural networks with Kronecker-factored approximate curvature.
+    """
+    check_positive("damping", damping)
+    check_positive("norm_constraint", norm_constraint)
+    for name, count in (("update_every", update_every), ("invert_every", invert_every)):
+        check_count(name, count)
+    if not 0 <= decay < 1:
+        raise ValueError(f"decay must be in [0, 1); got {decay}")
+
+    def init(params: Any) -> KfacState:
+        lifted = lift_params(params)
+        empty = tuple(
+            KroneckerFactors(jnp.zeros((i + 1, i + 1), lifted[0].w.dtype), jnp.zeros((o, o), lifted[0].w.dtype))
+            for i, o in (layer.w.shape for layer in lifted)
+        )
+        return KfacState(jnp.zeros((), jnp.int32), jax.random.key(seed), empty, empty)
+
+    def update(updates: Any, state: Any, params: Any = None, *, value_fn: Any, **_: Any) -> tuple[Params, KfacState]:
+        if params is None or not hasattr(value_fn, "batch"):
+            raise TypeError("scale_by_kfac needs params, and a funcnet.training.Objective as value_fn")
+        count, key, factors, inverses = state
+        lifted, l2 = lift_params(params), value_fn.net.l2
+        factors = jax.lax.cond(
+            count % update_every == 0, lambda f: _averaged(f, state, lifted, value_fn, decay), lambda f: f, factors
+        )
+        level = damping + (0.0 if l2 is None else l2)
+        inverses = jax.lax.cond(
+            count % invert_every == 0, lambda f, _: _damped_inverses(f, level), lambda _, old: old, factors, inverses
+        )
+        steps = _shortened(cast_like(updates, lifted), inverses, norm_constraint)
+        return cast_like(steps, params), KfacState(count + 1, key, factors, inverses)
+
+    return optax.GradientTransformationExtraArgs(init, update)  # pyright: ignore[reportArgumentType] (more keywords)
+
+
+def _averaged(
+    factors: tuple[KroneckerFactors, ...], state: KfacState, params: Params, objective: Any, decay: float
+) -> tuple[KroneckerFactors, ...]:
+    """The running averages with those of this batch; the first few count alike."""
+    net, batch, key = objective
+    call = Call(params, batch.x, batch.y, batch.weights / jnp.sum(batch.weights))
+    outputs, saved = forward(net, call.params, call.x, key)
+    sample = jax.random.fold_in(state.key, state.count)
+    new = kronecker_factors(net, call, outputs, saved, sample, with_bias=True)
+    kept = jnp.where(state.count == 0, 0.0, jnp.minimum(decay, 1 - 1 / (state.count + 1)))
+    return jax.tree.map(lambda old, now: now + kept.astype(old.dtype) * (old - now), factors, new)
+
+
+def _shortened(grads: Params, inverses: tuple[KroneckerFactors, ...], norm_constraint: float) -> Params:
+    """The preconditioned gradients, as long as they may be."""
+    steps = tuple(_preconditioned(g, inverse) for g, inverse in zip(grads, inverses, strict=True))
+    size = sum(jnp.sum(u * g) for u, g in zip(jax.tree.leaves(steps), jax.tree.leaves(grads), strict=True))
+    shorter = jnp.minimum(1, jnp.sqrt(norm_constraint / jnp.maximum(size, norm_constraint)))
+    return jax.tree.map(lambda u: shorter * u, steps)
+
+
+def _preconditioned(grad: Layer, inverse: KroneckerFactors) -> Layer:
+    """A⁻¹ V G⁻¹ with the bias as the last row of V."""
+    rows = jnp.concatenate([grad.w, grad.b[None]])
+    step = matmul(matmul(inverse.a, rows), inverse.g)
+    return Layer(step[:-1], step[-1])
+
+
+def kfac(
+    learning_rate: optax.ScalarOrSchedule, momentum: float = 0.9, **settings: Any
+) -> optax.GradientTransformationExtraArgs:
+    """`scale_by_kfac` (with its settings), momentum, and a learning rate."""
+    return optax.chain(scale_by_kfac(**settings), optax.trace(momentum), optax.scale_by_learning_rate(learning_rate))
