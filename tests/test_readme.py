@@ -1,13 +1,14 @@
-"""The code of README and docs/uses.md runs as printed, and the README's two commands are those that are kept true."""
+"""The code of README and docs runs as printed, and the README's two commands are those that are kept true."""
 
 import re
 from pathlib import Path
 
 import pytest
+from cases import some
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-PAGES = ("README.md", "docs/uses.md")
+PAGES = ("README.md", "docs/uses.md", "docs/poisson.md")
 
 
 BLOCK = re.compile(r"^```python\n(.*?)^```\n(?:\n```text\n(.*?)^```)?", re.DOTALL | re.MULTILINE)
@@ -16,13 +17,14 @@ NUMBER = re.compile(r"\d+(?:\.\d+)?")
 CUT = "…"
 
 
-@pytest.mark.parametrize("page", ["README.md", pytest.param("docs/uses.md", marks=pytest.mark.slow)])
-def test_code_blocks_run(page, capsys, standard_promotion):
+@pytest.mark.parametrize("page", some(PAGES, 1))
+def test_code_blocks_run(page, capsys, standard_promotion, tmp_path, monkeypatch):
     """In order and in one namespace, as a reader would; what a comment `# → …` promises is what is printed.
 
     Output under a block is what it prints, but for numbers, which may be a quarter off: training rounds in another way
     on another processor. Output that is cut short is not compared.
     """
+    monkeypatch.chdir(tmp_path)  # where pictures go
     namespace = {}
     blocks = BLOCK.findall((ROOT / page).read_text())
     assert blocks
