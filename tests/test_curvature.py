@@ -173,6 +173,7 @@ def test_every_entry_of_both_matrices(loss):
     assert not np.allclose(hessian, ggn, atol=1e-3)
 
 
+@pytest.mark.quick
 def test_a_label_out_of_range_does_not_count():
     net, params, x, y = case(loss=fn.softmax_cross_entropy)
     outside, tangent = y.at[2].set(-1), like(params)
@@ -273,6 +274,7 @@ def test_damping_of_zero():
     assert jnp.all(jnp.isnan(flat(jax.jit(fn.gauss_newton_step)(*sized(5), 0.0))))
 
 
+@pytest.mark.quick
 def test_damping_below_zero():
     problem = sized(5)
     for damping in (-1.0, math.nan):
@@ -290,6 +292,7 @@ def test_an_exact_step_of_a_linear_problem_leads_to_its_minimum():
     assert float(jnp.max(jnp.abs(flat(grads)))) < 1e-5
 
 
+@pytest.mark.quick
 def test_many_networks_at_once():
     """jax.vmap over parameters."""
     net, params, x, y = case(loss=fn.softmax_cross_entropy)
@@ -307,6 +310,7 @@ def test_many_networks_at_once():
             assert_close(jax.tree.map(lambda leaf, i=i: leaf[i], got), fun(net, one, x, y, *args), terms=16)
 
 
+@pytest.mark.quick
 @pytest.mark.bad_input
 def test_bad_arguments():
     net, params, x, y = case()

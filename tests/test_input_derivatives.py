@@ -120,6 +120,7 @@ def test_networks_of_few_layers(widths):
     check_all(net, fn.init(KEY, net, dtype=WIDE), x, compiled=True)
 
 
+@pytest.mark.quick
 def test_features_of_any_rank():
     net, params, x, _ = case()
     net = fn.MLP((4, 7, 3), activation=fn.tanh, loss=fn.half_squared_error)
@@ -128,6 +129,7 @@ def test_features_of_any_rank():
         assert_close(fun(net, params, x.reshape(N, 2, 2)), fun(net, params, x))
 
 
+@pytest.mark.quick
 def test_the_laplacian_of_a_known_function():
     """Σ_j ∂² sin(wᵀx)/∂x_j² = −‖w‖² sin(wᵀx), by a network of one sine."""
     sine = fn.Activation(
@@ -165,6 +167,7 @@ def test_many_networks_at_once():
             assert_close(jax.tree.map(lambda leaf, i=i: leaf[i], got), fun(net, one, x), terms=16)
 
 
+@pytest.mark.quick
 @pytest.mark.bad_input
 def test_bad_arguments():
     net, params, x, _ = case()

@@ -34,6 +34,7 @@ def regression(n=60):
     return x.astype(WIDE), np.sin(5 * x).astype(WIDE)
 
 
+@pytest.mark.quick
 def test_a_step_solves_its_system():
     net, params, x, y = problem = case(fn.tanh, fn.half_squared_error, l2=0.1)
     moved, state = update(gauss_newton(0.5), problem)
@@ -123,6 +124,7 @@ def test_kfac_averages_factors_and_keeps_inverses():
     assert_close(states[3].factors[0].a, states[0].factors[0].a, terms=4)  # inputs do not change
 
 
+@pytest.mark.quick
 def test_kfac_keeps_steps_short():
     _, params, *_ = problem = case(fn.tanh, fn.softmax_cross_entropy)
     limit = 1e-4

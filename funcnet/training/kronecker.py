@@ -62,6 +62,10 @@ def scale_by_kfac(
 ) -> optax.GradientTransformationExtraArgs:
     """Precondition the gradient of each layer by A⁻¹ · G⁻¹: a step of natural gradient, as K-FAC approximates it.
 
+    The layer's block of the Gauss-Newton matrix is taken as V ↦ A V G (`funcnet.kfac_factors`), with the bias as one
+    more row of V whose input is 1; its inverse is V ↦ A⁻¹ V G⁻¹. (A + π√λ I) ⊗ (G + √λ/π I) differs from A ⊗ G + λ I by
+    π√λ I ⊗ G + √λ/π A ⊗ I, whose bound by traces is least at the π of Martens and Grosse.
+
     Args:
         damping: λ; l2 of the network is added to it.
         decay: The share of the running averages that is kept at each update.
@@ -78,11 +82,6 @@ def scale_by_kfac(
     Raises:
         TypeError: If a number is none.
         ValueError: If a number is out of its range.
-
-    Derivation:
-        The layer's block of the Gauss-Newton matrix is taken as V ↦ A V G (`funcnet.kfac_factors`), with the bias as
-        one more row of V whose input is 1; its inverse is V ↦ A⁻¹ V G⁻¹. (A + π√λ I) ⊗ (G + √λ/π I) differs from
-        A ⊗ G + λ I by π√λ I ⊗ G + √λ/π A ⊗ I, whose bound by traces is least at the π of Martens and Grosse.
 
     References:
         Martens, Grosse 2015, Optimizing neural networks with Kronecker-factored approximate curvature.
