@@ -169,7 +169,8 @@ def test_every_entry_of_both_matrices(loss):
         def column(v, fun=fun):
             return ravel_pytree(fun(net, params, x, y, unravel(v)))[0]
 
-        assert_close(jax.jit(jax.vmap(column))(jnp.eye(rows.size, dtype=rows.dtype)), expected, terms=8)
+        matrix = jax.jit(jax.vmap(column))(jnp.eye(rows.size, dtype=rows.dtype))
+        assert_close(matrix, expected.astype(WIDE), terms=8)
     assert not np.allclose(hessian, ggn, atol=1e-3)
 
 
@@ -224,7 +225,7 @@ def stepped(net, params, x, y, damping, weights=None):
     ggn = jax.vmap(lambda v: ravel_pytree(fn.ggn_vp(net, params, x, y, unravel(v), **given))[0])(basis)
     grad = ravel_pytree(fn.value_and_grad(net, params, x, y, **given)[1])[0]
     expected = np.linalg.solve(np.asarray(ggn) + damping * np.eye(rows.size), -np.asarray(grad))
-    return ravel_pytree(fn.gauss_newton_step(net, params, x, y, damping, **given))[0], expected
+    return ravel_pytree(fn.gauss_newton_step(net, params, x, y, damping, **given))[0], expected.astype(WIDE)
 
 
 @pytest.mark.parametrize("n", [2, 5, 40], ids=["n k < P", "n k near P", "n k > P"])
@@ -265,7 +266,7 @@ def test_damping_of_zero():
     step = fn.gauss_newton_step(net, params, x, y, 0)
     solved = jax.tree.map(jnp.add, params, step)
     best, *_ = np.linalg.lstsq(np.hstack([x, np.ones((N, 1))]), np.asarray(y), rcond=None)
-    assert_close(jnp.concatenate([solved[0].w, solved[0].b[None]]), best, terms=16)
+    assert_close(jnp.concatenate([solved[0].w, solved[0].b[None]]), best.astype(WIDE), terms=16)
     assert_close(jax.jit(fn.gauss_newton_step)(net, params, x, y, 0.0), step, terms=16)
     with pytest.raises(ValueError, match="with 0 it is singular"):
         fn.gauss_newton_step(*sized(5), 0)
