@@ -24,7 +24,7 @@ from funcnet.checking import GradientMismatch, GradientReport, check_gradient, c
 from funcnet.curvature_blocks import ggn_diagonal, kfac_factors
 from funcnet.curvature_products import ggn_vp, hvp
 from funcnet.custom_rule import closed_form_loss
-from funcnet.gauss_newton import gauss_newton_step
+from funcnet.damped_step import gauss_newton_step
 from funcnet.gradients import apply, input_gradient, loss, per_example_losses, value_and_grad
 from funcnet.input_derivatives import input_jacobian, laplacian
 from funcnet.kernels import empirical_ntk, grad_gram

@@ -8,8 +8,6 @@ import math
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
-import numpy as np
-from jax.core import Tracer
 from jaxtyping import Array, Float, Shaped
 
 from funcnet.affine import flatten
@@ -116,36 +114,6 @@ def check_weights(n: int, weights: Any, name: str = "weights") -> None:
         raise TypeError(f"{name} must be real numbers; got {weights.dtype}")
     if weights.shape != (n,):
         raise ValueError(f"{name} must have shape {(n,)}, one for each example; got {weights.shape}")
-
-
-def check_count(name: str, value: Any) -> int:
-    """A whole number of at least 1.
-
-    Raises:
-        TypeError: If it is no whole number.
-        ValueError: If it is below 1.
-    """
-    if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise TypeError(f"{name} must be a whole number; got {value!r}")
-    if value < 1:
-        raise ValueError(f"{name} must be at least 1; got {value}")
-    return int(value)
-
-
-def check_at_least_zero(name: str, value: Any) -> None:
-    """Refuse what is no number of at least 0 (it may be infinite), as far as its value is known.
-
-    Raises:
-        TypeError: If it is no number.
-        ValueError: If it is more than one, negative or NaN.
-    """
-    shape, number = getattr(value, "shape", ()), isinstance(value, int | float) or hasattr(value, "dtype")
-    if not number or isinstance(value, bool):
-        raise TypeError(f"{name} must be a number; got {value!r}")
-    if shape != ():
-        raise ValueError(f"{name} must be one number; got shape {shape}")
-    if not isinstance(value, Tracer) and not value >= 0:
-        raise ValueError(f"{name} must be at least 0; got {value}")
 
 
 def check_call(net: Any, params: Any, x: Any, y: Any, weights: Any = None, key: Any = None) -> None:

@@ -68,8 +68,9 @@ def ggn_diagonal(
 
         W_l: (A_{l−1} ∘ A_{l−1})ᵀ diag(c) Σ_j (Δ_l^j ∘ Δ_l^j) + l2,    b_l: 1ᵀ diag(c) Σ_j (Δ_l^j ∘ Δ_l^j)
 
-    where Δ_l^j are the cotangents that row j of each S_i, as cotangent of the outputs, becomes at layer l. In networks
-    of piecewise linear activations it is the diagonal of the Hessian as well, away from kinks.
+    where Δ_l^j are the cotangents that row j of each S_i, as cotangent of the outputs, becomes at layer l. S_iᵀ S_i is
+    H_i, the Hessian of ℓ_i in the outputs (`Loss.hessian_factor`), and c_i = w_i / Σ w. In networks of piecewise linear
+    activations it is the diagonal of the Hessian as well, away from kinks.
 
     Derivation:
         c_i J_iᵀ H_i J_i = c_i Σ_j (S_{i,j} J_i)ᵀ (S_{i,j} J_i), and S_{i,j} J_i is a_{l−1,i} (δ_{l,i}^j)ᵀ for W_l and
@@ -132,7 +133,8 @@ def kfac_factors(
 
         A_l = A_{l−1}ᵀ diag(c) A_{l−1},    G_l = Σ_j (Δ_l^j)ᵀ diag(c) Δ_l^j
 
-    where Δ_l^j are the cotangents that row j of each S_i becomes at layer l. The bias' block is G_l itself.
+    where Δ_l^j are the cotangents that row j of each S_i, as cotangent of the outputs, becomes at layer l. S_iᵀ S_i is
+    H_i, the Hessian of ℓ_i in the outputs (`Loss.hessian_factor`), and c_i = w_i / Σ w. The bias' block is G_l itself.
 
     Derivation:
         The block of W_l is Σ_i c_i Σ_j (a aᵀ) ⊗ (δ^j δ^jᵀ); with a and δ taken as independent under the weights c, the
@@ -146,6 +148,10 @@ def kfac_factors(
         sample: A random key: then G is estimated without bias by one backward sweep, of S_iᵀ ε_i with random signs.
         weights: One weight for each example; may be negative.
         key: The dropout key.
+
+    Returns:
+        For each layer a pair with `a`, in × in, and `g`, out × out. The block of `w.ravel()` is `jnp.kron(a, g)`, that
+        of `b` is `g`.
 
     Raises:
         TypeError: If an argument is not of its kind.

@@ -16,8 +16,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from funcnet.affine import flatten
-from funcnet.boundary import check_count, check_features, check_network, lift_params
+from funcnet.boundary import check_features, check_network, lift_params
 from funcnet.network import MLP, check_key
+from funcnet.numbers import check_count
 from funcnet.precision import matmul, transpose
 from funcnet.row_chunks import in_chunks, largest_chunk
 from funcnet.sweeps import Rows, Saved, backward, dropout_masks, forward, masked_forward

@@ -8,8 +8,9 @@ from jaxtyping import Array, Float
 
 from funcnet import contractions
 from funcnet.affine import flatten
-from funcnet.boundary import check_count, check_features, check_network, lift_params
+from funcnet.boundary import check_features, check_network, lift_params
 from funcnet.network import MLP, check_key
+from funcnet.numbers import check_count
 from funcnet.per_example import sweep_examples
 from funcnet.row_chunks import in_chunks
 from funcnet.sweeps import Saved, backward, forward

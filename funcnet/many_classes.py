@@ -8,9 +8,10 @@ import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float, Int
 
-from funcnet.boundary import check_count, check_weights
+from funcnet.boundary import check_weights
 from funcnet.class_chunks import Head, How, PerExample, first_pass, second_pass
 from funcnet.losses import CHUNK
+from funcnet.numbers import check_count
 from funcnet.precision import is_floating, work_dtype
 from funcnet.types import AnyArray, Weights
 

@@ -165,10 +165,17 @@ def check_key(key: Any, name: str = "key") -> None:
     """Refuse what is no random key, an integer seed above all.
 
     Raises:
-        TypeError: If it is neither None nor an array.
+        TypeError: If it is neither None nor a key, of the new or the old kind.
+        ValueError: If it is an array of keys.
     """
-    if key is not None and not hasattr(key, "dtype"):
+    if key is None:
+        return
+    dtype, shape = getattr(key, "dtype", None), getattr(key, "shape", ())
+    of_words = dtype == np.uint32 and shape != ()
+    if dtype is None or not (of_words or jnp.issubdtype(dtype, jax.dtypes.prng_key)):
         raise TypeError(f"{name} must be a random key such as jax.random.key(0); got {key!r}")
+    if len(shape) != of_words:
+        raise ValueError(f"{name} must be one random key; got shape {shape}")
 
 
 def init(key: KeyArray, net: MLP, *, scheme: str | None = None, dtype: DTypeLike | None = None) -> Params:

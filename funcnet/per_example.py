@@ -12,9 +12,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from funcnet import contractions
-from funcnet.boundary import check_at_least_zero, check_features, check_network, check_weights, enter
+from funcnet.boundary import check_features, check_network, check_weights, enter
 from funcnet.gradients import Swept, both_sweeps
 from funcnet.network import MLP
+from funcnet.numbers import check_limit
 from funcnet.precision import cast_like
 from funcnet.types import Features, KeyArray, Params, Targets, Weights
 
@@ -155,7 +156,7 @@ def clipped_grad_sum(
     >>> bool(abs(norm - 0.01) < 1e-6)
     True
     """
-    check_at_least_zero("max_norm", max_norm)
+    check_limit("max_norm", max_norm)
     swept = sweep_examples(net, params, x, y, weights, key)
     return cast_like(clipped_sum(net, swept, max_norm, weights), params)
 

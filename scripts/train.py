@@ -144,7 +144,7 @@ def measured(setup: Setup, result: Result, start: float, trained_in: float, netw
     """How good the model is on each part, and where the time went."""
     result = result._replace(history=setup.in_units(result.history))
     model = setup.model(result.state.params)
-    epoch = float(np.median(result.history["seconds"]))
+    epoch = float(np.mean(result.history["seconds"]))
     summary = {
         "examples": {part: len(dataset.x) for part, dataset in setup.parts.items()},
         **{part: measure(model, dataset) for part, dataset in setup.parts.items()},

@@ -9,7 +9,7 @@ from cases import WIDE, X64, assert_close, case, some
 from jax.flatten_util import ravel_pytree
 
 import funcnet as fn
-from funcnet.training import Examples, Objective, gauss_newton, new_state, scale_by_kfac, step
+from funcnet.training import Examples, Objective, fit_many, gauss_newton, kfac, new_state, scale_by_kfac, step
 
 KEY = jax.random.key(5)
 
@@ -143,6 +143,10 @@ def test_kfac_keeps_steps_short():
         (lambda: scale_by_kfac(-1.0), ValueError, "damping must be a positive finite number; got -1.0"),
         (lambda: scale_by_kfac(decay=1.0), ValueError, r"decay must be in \[0, 1\); got 1.0"),
         (lambda: scale_by_kfac(invert_every=0), ValueError, "invert_every must be at least 1; got 0"),
+        (lambda: kfac(-0.1), ValueError, "learning_rate must be a finite number of at least 0; got -0.1"),
+        (lambda: kfac(0.1, 1.0), ValueError, r"momentum must be in \[0, 1\); got 1.0"),
+        (lambda: kfac(0.1, None), TypeError, "momentum must be a number; got None"),
+        (lambda: kfac("fast"), TypeError, "learning_rate must be a number; got 'fast'"),
     ],
 )
 def test_settings_that_cannot_be(build, error, message):
@@ -165,3 +169,71 @@ def test_half_precision_parameters_keep_their_dtype(optimizer, standard_promotio
     examples = Examples(x, y, jnp.ones(len(x), "bfloat16"))
     state, _ = step(net, optimizer, state, examples, None)
     assert {leaf.dtype for leaf in jax.tree.leaves(state.params)} == {jnp.dtype("bfloat16")}
+
+
+@pytest.mark.parametrize("l2", [None, 1e-4])
+def test_where_nothing_is_left_to_gain_it_costs_little_and_new_data_are_learned(l2, standard_promotion):
+    """λ stays in bounds where steps gain less than the loss' rounding, and gets down again."""
+    net = fn.MLP((1, 8, 1), activation=fn.tanh, loss=fn.half_squared_error, l2=l2)
+    x, y = (jnp.asarray(array, "float32") for array in regression())
+    optimizer = gauss_newton(1.0)
+    advance = jax.jit(lambda state, examples: step(net, optimizer, state, examples, None))
+    state = new_state(KEY, fn.init(KEY, net, dtype="float32"), optimizer)
+    ends = []
+    for targets in (0 * y + 0.5, y):
+        examples, tries = Examples(x, targets, jnp.ones(len(x), "float32")), []
+        for _ in range(150):
+            state, sums = advance(state, examples)
+            tries.append(int(state.opt_state.tries))
+            assert 0 < float(state.opt_state.damping) < 1e9
+        ends.append(float(sums.loss / sums.weight))
+        assert np.mean(tries[50:]) < 4
+    assert ends[1] < 0.05 * float(jnp.mean(y * y))
+    assert ends[0] < (1e-10 if l2 is None else 1e-3)
+
+
+def test_a_loss_that_no_step_lowers_leaves_everything_as_it_was():
+    net, params, x, y = problem = case(fn.tanh, fn.half_squared_error)
+    wrong = jax.tree.map(jnp.negative, fn.value_and_grad(net, params, x, y)[1])  # uphill
+    f = objective(net, x, y)
+    optimizer = gauss_newton(0.5, max_tries=3)
+    state = optimizer.init(params)
+    moved, after = optimizer.update(wrong, state, params, value=f(params), value_fn=f)
+    assert not any(np.asarray(leaf).any() for leaf in jax.tree.leaves(moved))
+    assert int(after.tries) == 3
+    assert float(after.damping) == float(state.damping)
+    assert problem[0] == net
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize(
+    ("dropout", "batch_size", "message"),
+    [
+        (None, 20, "batch_size must be None for gauss_newton, .*; got 20"),
+        (0.5, None, "dropout must be None .*; got 0.5"),
+    ],
+)
+def test_gauss_newton_wants_the_same_loss_in_each_step(dropout, batch_size, message):
+    net = fn.MLP((1, 8, 1), activation=fn.tanh, loss=fn.half_squared_error, dropout=dropout)
+    with pytest.raises(ValueError, match=message):
+        fn.fit(KEY, net, optax.chain(optax.identity(), gauss_newton()), regression(), epochs=1, batch_size=batch_size)
+    if batch_size is not None:
+        with pytest.raises(ValueError, match=message):
+            fit_many(
+                KEY, net, gauss_newton(), regression(), {"seed": [0]},
+                epochs=1, validation=regression(), batch_size=batch_size,
+            )  # fmt: skip
+
+
+def test_kfac_with_hyperparameters_injected_trains_many_networks(standard_promotion):
+    """Each as it would be alone, and inverses are computed when due, one network after the other."""
+    net = fn.MLP((1, 8, 1), activation=fn.tanh, loss=fn.half_squared_error)
+    x, y = regression(32)
+    settings = {"learning_rate": [0.05, 0.2], "damping": [0.01, 0.1], "seed": [0, 0]}
+    optimizer = optax.inject_hyperparams(kfac)(learning_rate=0.1, invert_every=3)
+    sweep = fit_many(KEY, net, optimizer, (x, y), settings, epochs=5, validation=(x, y), batch_size=8)
+    for i in range(2):
+        plain = kfac(settings["learning_rate"][i], damping=settings["damping"][i], invert_every=3)
+        alone = fit_many(KEY, net, plain, (x, y), {"seed": [0]}, epochs=5, validation=(x, y), batch_size=8)
+        assert_close(sweep.params(i), alone.params(0), terms=100)
+    assert not np.allclose(sweep.params(0)[0].w, sweep.params(1)[0].w)

@@ -62,9 +62,9 @@ class NetworkOptions:
     loss: OpenText = None
     """Such as huber(0.5). By default label_smoothed(0.1); private softmax_cross_entropy, numbers half_squared_error."""
     dropout: OpenFloat = None
-    """The share of hidden outputs dropped. By default 0.5, for numbers 0.1; private and for line searches 0."""
-    l2: float = 0.0
-    """Factor of the penalty ½ · l2 · Σ ‖W‖²."""
+    """The share of hidden outputs dropped. By default 0.5, for numbers 0.1; private or with all in each step 0."""
+    l2: OpenFloat = None
+    """Factor of the penalty ½ · l2 · Σ ‖W‖². By default 0; with all examples in each step 0.001, for numbers 0.01."""
 
 
 @dataclass(frozen=True)
@@ -94,13 +94,13 @@ class TrainingOptions:
     """How long, and in what portions."""
 
     batch_size: OpenInt = None
-    """Examples in each step. By default 32; private a tenth, at most 256, on average; lbfgs and searches all."""
+    """Examples in each step. By default 32; private a tenth, at most 256; lbfgs, searches, gauss-newton all."""
     epochs: OpenInt = None
     """How often every example is seen. By default 60, for small sets 2,000 steps; 300 where that is one step each."""
     patience: OpenInt = None
     """Stop after so many epochs without a lower validation loss (else training loss), and go back to the best."""
     tolerance: OpenFloat = None
-    """Stop when the norm of the gradient is no larger; for lbfgs and the line searches."""
+    """Stop when the norm of the gradient is no larger; for lbfgs, the line searches and gauss-newton."""
     sweep: OpenTexts = None
     """Train all combinations at once and keep the best: learning_rate=0.001,0.01 l2=0,0.0001 dropout=0,0.5 seed=0,1.
     Without values, 64 of them: 4 learning rates, 4 l2, 4 dropouts."""

@@ -104,7 +104,7 @@ def result_table(summary: dict[str, Any]) -> Table:
         table.add_row("privacy", f"ε = {own['epsilon']:.3g} at δ = {own['delta']:g}")
         table.add_row("noise, largest norm", f"{own['noise_multiplier']:g}, {own['max_norm']:g}")
     table.add_row("time to compile", f"{summary['compile_seconds']:.2f} s")
-    table.add_row("time of an epoch (median)", f"{summary['epoch_seconds']:.4f} s")
+    table.add_row("time of an epoch (mean)", f"{summary['epoch_seconds']:.4f} s")
     table.add_row("training examples a second", f"{summary['examples_a_second']:,.0f}")
     table.add_row("time of training", f"{summary['training_seconds']:.1f} s")
     table.add_row("time in all, after imports", f"{summary['seconds']:.1f} s")

@@ -8,7 +8,6 @@ import optax
 from jaxtyping import Float, Shaped
 
 from funcnet import activations, losses
-from funcnet.boundary import check_count
 from funcnet.data import (
     Dataset,
     Standardisation,
@@ -21,10 +20,10 @@ from funcnet.data import (
 )
 from funcnet.losses import Loss
 from funcnet.network import MLP
+from funcnet.numbers import check_count, check_positive
 from funcnet.runs.config import Config, PrivacyOptions
 from funcnet.runs.model import Model
 from funcnet.training.accounting import Privacy, check_privacy
-from funcnet.training.checks import check_positive
 from funcnet.training.metrics import Task, task_of
 from funcnet.training.optimizers import FULL_BATCH, OPTIMIZERS, optimizer_by_name
 from funcnet.types import Params
@@ -170,6 +169,7 @@ def _resolved(config: Config, train: Dataset) -> Config:
             hidden=_default(network.hidden, (512,) if classes else (64,)),
             loss=_default(network.loss, _loss(classes, private)),
             dropout=_default(network.dropout, 0.0 if whole or private else 0.5 if classes else 0.1),
+            l2=_default(network.l2, 0.0 if not whole else 0.001 if classes else 0.01),
         ),
         optimization=replace(
             optimization,

@@ -14,8 +14,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
-from funcnet.boundary import check_count
-from funcnet.training.checks import check_at_least_zero, check_positive
+from funcnet.numbers import check_at_least_zero, check_count, check_positive
 from funcnet.training.epoch import State
 
 

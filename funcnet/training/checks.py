@@ -7,7 +7,7 @@ import numpy as np
 from funcnet.affine import flatten
 from funcnet.boundary import check_features, check_targets, check_weights
 from funcnet.network import MLP
-from funcnet.training.epoch import Examples
+from funcnet.training.epoch import Examples, Objective
 from funcnet.training.metrics import Task, task_of
 from funcnet.training.pixels import in_bytes, on_device
 
@@ -113,6 +113,19 @@ def check_optimizer(optimizer: Any) -> None:
         raise TypeError(f"optimizer must be an Optax transformation such as optax.adam(1e-3); got {optimizer!r}")
 
 
+def check_objective(name: str, params: Any, value_fn: Any, value: Any = 0) -> None:
+    """Refuse an update of an optimizer that was not handed what it looks at.
+
+    Raises:
+        TypeError: If params, the value of the loss or the `Objective` are missing.
+    """
+    if params is None or value is None or not isinstance(value_fn, Objective):
+        raise TypeError(
+            f"{name} needs params, value, and a funcnet.training.Objective as value_fn: call its update with them, or "
+            "funcnet.training.step"
+        )
+
+
 def check_on_epoch(on_epoch: Any) -> None:
     """Refuse what cannot be called after each epoch.
 
@@ -121,36 +134,6 @@ def check_on_epoch(on_epoch: Any) -> None:
     """
     if on_epoch is not None and not callable(on_epoch):
         raise TypeError(f"on_epoch must be a function of an epoch's number and metrics; got {on_epoch!r}")
-
-
-def check_positive(name: str, value: Any) -> float:
-    """A finite number above 0.
-
-    Raises:
-        TypeError: If it is no number.
-        ValueError: If it is out of range.
-    """
-    if not 0 < _number(name, value) < float("inf"):
-        raise ValueError(f"{name} must be a positive finite number; got {value}")
-    return float(value)
-
-
-def check_at_least_zero(name: str, value: Any) -> float:
-    """A finite number of at least 0.
-
-    Raises:
-        TypeError: If it is no number.
-        ValueError: If it is out of range.
-    """
-    if not 0 <= _number(name, value) < float("inf"):
-        raise ValueError(f"{name} must be a finite number of at least 0; got {value}")
-    return float(value)
-
-
-def _number(name: str, value: Any) -> Any:
-    if isinstance(value, bool) or not isinstance(value, int | float | np.number):
-        raise TypeError(f"{name} must be a number; got {value!r}")
-    return value
 
 
 def check_task(net: MLP, task: str | None) -> Task:

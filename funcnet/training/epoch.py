@@ -58,9 +58,33 @@ class Examples(NamedTuple):
 
 
 class Objective(NamedTuple):
-    """The loss of a batch as a function of the parameters alone, for searches along a line.
+    """The loss of a batch as a function of the parameters alone, and the batch: what `value_fn` of some optimizers is.
 
-    Searches that differentiate it themselves, as Optax's do, run the closed form: it is `closed_form_loss`.
+    `funcnet.training.step` hands it to every optimizer; in a loop of your own you do. Searches that differentiate it
+    themselves, as Optax's do, run the closed form: it is `closed_form_loss`.
+
+    Attributes:
+        net: The network.
+        batch: The examples.
+        key: The dropout key.
+
+    >>> import jax, jax.numpy as jnp, optax
+    >>> import funcnet as fn
+    >>> from funcnet.training import Examples, Objective, gauss_newton
+    >>> net = fn.MLP((1, 8, 1), activation=fn.tanh, loss=fn.half_squared_error)
+    >>> x, optimizer = jnp.linspace(-1, 1, 20)[:, None], gauss_newton()
+    >>> objective = Objective(net, Examples(x, jnp.sin(3 * x), weights=jnp.ones(20)), key=None)
+    >>> @jax.jit  # which compiles once; without, each call would
+    ... def advance(params, state):
+    ...     value, grads = objective.value_and_grad(params)
+    ...     steps, state = optimizer.update(grads, state, params, value=value, grad=grads, value_fn=objective)
+    ...     return optax.apply_updates(params, steps), state
+    >>> params = fn.init(jax.random.key(0), net)
+    >>> state = optimizer.init(params)
+    >>> for _ in range(20):
+    ...     params, state = advance(params, state)
+    >>> bool(objective(params) < 1e-4)
+    True
     """
 
     net: MLP

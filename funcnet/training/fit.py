@@ -9,10 +9,10 @@ from typing import NamedTuple
 import numpy as np
 import optax
 
-from funcnet.boundary import check_count
 from funcnet.network import MLP
+from funcnet.numbers import check_count, check_positive
 from funcnet.training.accounting import Privacy, epsilon
-from funcnet.training.checks import check_on_epoch, check_positive
+from funcnet.training.checks import check_on_epoch
 from funcnet.training.epoch import Report, State, epoch, evaluate
 from funcnet.training.failure import NonFinite, NonFiniteLoss, locate
 from funcnet.training.metrics import Task, means

@@ -5,14 +5,17 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax.custom_batching import sequential_vmap
 from jax.scipy.linalg import cho_factor, cho_solve
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
-from funcnet.boundary import Call, check_count, lift_params
+from funcnet.boundary import Call, lift_params
 from funcnet.curvature_blocks import KroneckerFactors, kronecker_factors
+from funcnet.numbers import check_at_least_zero, check_count, check_positive, check_share
 from funcnet.precision import cast_like, matmul
 from funcnet.sweeps import forward
-from funcnet.training.checks import check_positive
+from funcnet.training.checks import check_objective
+from funcnet.training.line_search import inner
 from funcnet.types import KeyArray, Layer, Params
 
 Square = Float[Array, "w w"]
@@ -44,6 +47,14 @@ def _damped_inverses(factors: tuple[KroneckerFactors, ...], damping: Any) -> tup
         root = jnp.sqrt(jnp.asarray(damping, a.dtype))
         found.append(KroneckerFactors(_inverse(a, pi * root), _inverse(g, root / pi)))
     return tuple(found)
+
+
+@sequential_vmap
+def _refreshed(
+    due: Bool[Array, ""], factors: tuple[KroneckerFactors, ...], damping: Any, old: tuple[KroneckerFactors, ...]
+) -> tuple[KroneckerFactors, ...]:
+    """New inverses where they are due. One network after the other: `jax.vmap` would invert for all of them always."""
+    return jax.lax.cond(due, lambda: _damped_inverses(factors, damping), lambda: old)
 
 
 def _inverse(matrix: Square, damping: Any) -> Square:
@@ -88,10 +99,10 @@ def scale_by_kfac(
     """
     check_positive("damping", damping)
     check_positive("norm_constraint", norm_constraint)
+    check_share("decay", decay)
     for name, count in (("update_every", update_every), ("invert_every", invert_every)):
-        check_count(name, count)
-    if not 0 <= decay < 1:
-        raise ValueError(f"decay must be in [0, 1); got {decay}")
+        if not isinstance(count, jax.Array):  # which `optax.inject_hyperparams` makes of it
+            check_count(name, count)
 
     def init(params: Any) -> KfacState:
         lifted = lift_params(params)
@@ -101,18 +112,17 @@ def scale_by_kfac(
         )
         return KfacState(jnp.zeros((), jnp.int32), jax.random.key(seed), empty, empty)
 
-    def update(updates: Any, state: Any, params: Any = None, *, value_fn: Any, **_: Any) -> tuple[Params, KfacState]:
-        if params is None or not hasattr(value_fn, "batch"):
-            raise TypeError("scale_by_kfac needs params, and a funcnet.training.Objective as value_fn")
+    def update(
+        updates: Any, state: Any, params: Any = None, *, value_fn: Any = None, **_: Any
+    ) -> tuple[Params, KfacState]:
+        check_objective("scale_by_kfac", params, value_fn)
         count, key, factors, inverses = state
         lifted, l2 = lift_params(params), value_fn.net.l2
         factors = jax.lax.cond(
             count % update_every == 0, lambda f: _averaged(f, state, lifted, value_fn, decay), lambda f: f, factors
         )
         level = damping + (0.0 if l2 is None else l2)
-        inverses = jax.lax.cond(
-            count % invert_every == 0, lambda f, _: _damped_inverses(f, level), lambda _, old: old, factors, inverses
-        )
+        inverses = _refreshed(count % invert_every == 0, factors, level, inverses)
         steps = _shortened(cast_like(updates, lifted), inverses, norm_constraint)
         return cast_like(steps, params), KfacState(count + 1, key, factors, inverses)
 
@@ -135,7 +145,7 @@ def _averaged(
 def _shortened(grads: Params, inverses: tuple[KroneckerFactors, ...], norm_constraint: float) -> Params:
     """The preconditioned gradients, as long as they may be."""
     steps = tuple(_preconditioned(g, inverse) for g, inverse in zip(grads, inverses, strict=True))
-    size = sum(jnp.sum(u * g) for u, g in zip(jax.tree.leaves(steps), jax.tree.leaves(grads), strict=True))
+    size = inner(steps, grads)
     shorter = jnp.minimum(1, jnp.sqrt(norm_constraint / jnp.maximum(size, norm_constraint)))
     return jax.tree.map(lambda u: shorter * u, steps)
 
@@ -148,7 +158,52 @@ def _preconditioned(grad: Layer, inverse: KroneckerFactors) -> Layer:
 
 
 def kfac(
-    learning_rate: optax.ScalarOrSchedule, momentum: float = 0.9, **settings: Any
+    learning_rate: optax.ScalarOrSchedule = 0.2,
+    momentum: float = 0.9,
+    damping: float = 3e-2,
+    *,
+    decay: float = 0.95,
+    update_every: int = 1,
+    invert_every: int = 20,
+    norm_constraint: float = 1e-2,
+    seed: int = 0,
 ) -> optax.GradientTransformationExtraArgs:
-    """`scale_by_kfac` (with its settings), momentum, and a learning rate."""
-    return optax.chain(scale_by_kfac(**settings), optax.trace(momentum), optax.scale_by_learning_rate(learning_rate))
+    """Training by K-FAC: `scale_by_kfac`, then momentum and a learning rate.
+
+    Args:
+        learning_rate: A number, or a schedule of the steps taken.
+        momentum: The share of the last step that is kept.
+        damping: As of `scale_by_kfac`, like all that follows.
+        decay: The share of the running averages of the factors that is kept.
+        update_every: Steps between two updates of the factors.
+        invert_every: Steps between two inversions.
+        norm_constraint: What bounds the length of steps.
+        seed: Of the random signs.
+
+    Raises:
+        TypeError: If a number is none.
+        ValueError: If a number is out of its range.
+
+    References:
+        Martens, Grosse 2015, Optimizing neural networks with Kronecker-factored approximate curvature.
+
+    >>> import jax, jax.numpy as jnp
+    >>> import funcnet as fn
+    >>> net = fn.MLP((2, 8, 2), activation=fn.tanh, loss=fn.softmax_cross_entropy)
+    >>> xor = jnp.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]]), jnp.array([0, 1, 1, 0])
+    >>> state, history = fn.fit(jax.random.key(0), net, fn.training.kfac(), xor, epochs=100)
+    >>> float(history["train_accuracy"][-1])
+    1.0
+    """
+    if not callable(learning_rate):
+        check_at_least_zero("learning_rate", learning_rate)
+    precondition = scale_by_kfac(
+        damping,
+        decay=decay,
+        update_every=update_every,
+        invert_every=invert_every,
+        norm_constraint=norm_constraint,
+        seed=seed,
+    )
+    momentum = check_share("momentum", momentum)
+    return optax.chain(precondition, optax.trace(momentum), optax.scale_by_learning_rate(learning_rate))

@@ -8,13 +8,15 @@ import optax
 from jax.scipy.sparse.linalg import cg
 from jaxtyping import Array, Bool, Float, Int
 
-from funcnet.boundary import Call, check_count, lift_params
+from funcnet.boundary import Call, lift_params
 from funcnet.curvature_products import ggn_product
-from funcnet.gauss_newton import damped_step
+from funcnet.damped_step import damped_step
 from funcnet.gradients import Swept, both_sweeps
 from funcnet.network import MLP
+from funcnet.numbers import check_count, check_positive
 from funcnet.precision import cast_like
-from funcnet.training.checks import check_positive
+from funcnet.training.checks import check_objective
+from funcnet.training.line_search import inner
 from funcnet.types import Params
 
 Scalar = Float[Array, ""]
@@ -25,23 +27,24 @@ class GaussNewtonState(NamedTuple):
 
     Attributes:
         damping: λ for its first try.
-        growth: By how much λ grows where a try fails; doubled by each failure in a row.
-        ratio: What the last step took off the loss, over what the quadratic model had promised.
-        tries: The number of systems that were solved for it.
+        ratio: What the last try took off the loss, over what the quadratic model had promised: 0 where that is
+            nothing, NaN where there was no step.
+        tries: The number of systems that were solved for the step.
     """
 
     damping: Scalar
-    growth: Scalar
     ratio: Scalar
     tries: Int[Array, ""]
 
 
 class _Try(NamedTuple):
-    """A step that has been tried."""
+    """A step that has been tried, and by how much λ grows if it fails."""
 
     state: GaussNewtonState
     step: Params
     accepted: Bool[Array, ""]
+    futile: Bool[Array, ""]
+    growth: Scalar
 
 
 def gauss_newton(
@@ -56,7 +59,10 @@ def gauss_newton(
 
     With ρ what a step takes off L, over what the model −∇Lᵀ s − ½ sᵀ GGN s promised: where ρ > 0 the step is taken and
     λ multiplied by max(1/3, 1 − (2ρ − 1)³); else it is not, λ is multiplied by 2, then by 4, 8, …, and it is tried
-    again. L never rises.
+    again. Where less is promised than L's own rounding nothing is tried any more: the parameters stay, as they do where
+    all tries fail, and the next step begins with a smaller λ (there: with the same). L never rises.
+
+    λ is never below eps² ∇Lᵀ GGN ∇L / ‖∇L‖², what even a refined solution loses in the rounding of GGN.
 
     Args:
         damping: λ for the first try.
@@ -68,7 +74,8 @@ def gauss_newton(
 
     Returns:
         An Optax transformation whose `update` takes `value` and, as `value_fn`, an `Objective`: what `funcnet.fit` and
-        `funcnet.training.step` hand it. It is made for all examples at once, `batch_size=None`.
+        `funcnet.training.step` hand it. It compares losses: the examples must be the same in each step, all of them,
+        and nothing be dropped. `funcnet.fit` makes sure of that.
 
     Raises:
         TypeError: If a number is none.
@@ -79,30 +86,31 @@ def gauss_newton(
         Marquardt 1963, An algorithm for least-squares estimation of nonlinear parameters.
         Madsen, Nielsen, Tingleff 2004, Methods for non-linear least squares problems.
     """
-    first = check_positive("damping", damping)
+    check_positive("damping", damping)
     check_positive("cg_tolerance", cg_tolerance)
     for name, count in (("exact_size", exact_size), ("max_tries", max_tries), ("cg_steps", cg_steps)):
         check_count(name, count)
     limits = _Limits(exact_size, cg_steps, cg_tolerance)
 
     def init(params: Any) -> GaussNewtonState:
-        one = jnp.ones((), lift_params(params)[0].w.dtype)
-        return GaussNewtonState(first * one, 2 * one, one, jnp.zeros((), jnp.int32))
+        dtype = lift_params(params)[0].w.dtype
+        return GaussNewtonState(jnp.asarray(damping, dtype), jnp.ones((), dtype), jnp.zeros((), jnp.int32))
 
     def update(
-        updates: Any, state: Any, params: Any = None, *, value: Scalar, value_fn: Any, **_: Any
+        updates: Any, state: Any, params: Any = None, *, value: Any = None, value_fn: Any = None, **_: Any
     ) -> tuple[Params, GaussNewtonState]:
-        if params is None or not hasattr(value_fn, "batch"):
-            raise TypeError("gauss_newton needs params, and a funcnet.training.Objective as value_fn")
+        check_objective("gauss_newton", params, value_fn, value)
         model = _model(updates, params, value_fn)
-        begin = _Try(state._replace(tries=0 * state.tries), jax.tree.map(jnp.zeros_like, model.grads), jnp.array(False))
+        first = state._replace(damping=jnp.maximum(state.damping, model.least_damping()), tries=0 * state.tries)
+        no, growth = jnp.zeros((), bool), jnp.full_like(first.damping, 2)
         end = jax.lax.while_loop(
-            lambda last: ~last.accepted & (last.state.tries < max_tries),
+            lambda last: ~(last.accepted | last.futile) & (last.state.tries < max_tries),
             lambda last: _attempt(last, model, limits, params, value, value_fn),
-            begin,
+            _Try(first, jax.tree.map(jnp.zeros_like, model.grads), no, no, growth),
         )
         step = jax.tree.map(lambda s: jnp.where(end.accepted, s, 0), end.step)
-        return cast_like(step, params), end.state
+        level = jnp.where(end.accepted | end.futile, end.state.damping, first.damping)
+        return cast_like(step, params), end.state._replace(damping=level)
 
     return optax.GradientTransformationExtraArgs(init, update)  # pyright: ignore[reportArgumentType] (more keywords)
 
@@ -126,6 +134,14 @@ class _Model(NamedTuple):
     def product(self, v: Params) -> Params:
         """GGN v."""
         return ggn_product(self.net, self.call, self.swept.outputs, self.swept.saved, v)
+
+    def least_damping(self) -> Scalar:
+        """eps² times the curvature along ∇L."""
+        curvature = inner(self.grads, self.product(self.grads))
+        norm = inner(self.grads, self.grads)
+        limits = jnp.finfo(norm.dtype)
+        relative = jnp.where(norm > 0, curvature / jnp.where(norm > 0, norm, 1), 0)
+        return jnp.maximum(limits.eps**2 * relative, limits.tiny)
 
 
 def _model(updates: Any, params: Any, objective: Any) -> _Model:
@@ -151,18 +167,34 @@ def _solved(model: _Model, limits: _Limits, level: Scalar) -> Params:
 
 def _attempt(last: _Try, model: _Model, limits: _Limits, params: Any, value: Scalar, value_fn: Any) -> _Try:
     """A step at the λ that the last try left, whether it is to be taken, and the λ for the next one."""
-    step = _solved(model, limits, last.state.damping)
-    promised = -_inner(model.grads, step) - 0.5 * _inner(step, model.product(step))
+    tried = last.state.damping
+    step = _solved(model, limits, tried)
+    promised = -inner(model.grads, step) - 0.5 * inner(step, model.product(step))
     there = jax.tree.map(lambda p, s: p + s.astype(p.dtype), params, step)
-    ratio = (value - value_fn(there)).astype(promised.dtype) / promised
-    accepted = (promised > 0) & (ratio > 0)  # False where either is NaN
-    factor = jnp.where(accepted, jnp.maximum(1 / 3, 1 - (2 * ratio - 1) ** 3), last.state.growth)
-    growth = jnp.where(accepted, 2.0, 2 * last.state.growth)
-    level = jnp.maximum(factor * last.state.damping, jnp.finfo(factor.dtype).tiny)
-    return _Try(GaussNewtonState(level, growth, ratio, last.state.tries + 1), step, accepted)
+    gained = (value - value_fn(there)).astype(promised.dtype)
+    ratio = jnp.where(promised == 0, 0, gained / jnp.where(promised == 0, 1, promised))
+    futile = promised <= jnp.finfo(value.dtype).eps * jnp.abs(value).astype(promised.dtype)
+    accepted = ~futile & (ratio > 0)  # False where it is NaN
+    factor = jnp.where(accepted, jnp.maximum(1 / 3, 1 - (2 * ratio - 1) ** 3), last.growth)
+    factor = jnp.where(futile, jnp.where(last.state.tries == 0, 1 / 3, 1), factor)
+    tiny = jnp.finfo(tried.dtype).tiny
+    level = jnp.clip(factor * tried, tiny, 1 / tiny)
+    return _Try(GaussNewtonState(level, ratio, last.state.tries + 1), step, accepted, futile, 2 * last.growth)
 
 
-def _inner(a: Params, b: Params) -> Scalar:
-    """⟨a, b⟩ over all parameters."""
-    pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
-    return jnp.sum(jnp.stack([jnp.sum(u * v) for u, v in pairs]))
+def check_same_examples(net: MLP, opt_state: Any, batch_size: int | None, n: int) -> None:
+    """Refuse what would give `gauss_newton`, whose state this may hold, another loss in each step.
+
+    Raises:
+        ValueError: If its steps are to see different examples, or other units dropped.
+    """
+
+    def known(node: Any) -> bool:
+        return isinstance(node, GaussNewtonState)
+
+    if not any(map(known, jax.tree.leaves(opt_state, is_leaf=known))):
+        return
+    if batch_size is not None and batch_size < n:
+        raise ValueError(f"batch_size must be None for gauss_newton, whose steps compare losses; got {batch_size}")
+    if net.dropout is not None:
+        raise ValueError(f"dropout must be None for gauss_newton, whose steps compare losses; got {net.dropout}")

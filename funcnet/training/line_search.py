@@ -87,10 +87,10 @@ def exact_line_search(tolerance: float = 1e-6, max_steps: int = 100) -> optax.Gr
         return ExactLineSearchState(one, infinite, jax.tree.map(jnp.zeros_like, params), one, jnp.zeros((), jnp.int32))
 
     def update(
-        updates: Any, state: Any, params: Any = None, *, value: Scalar, value_fn: Any, **_: Any
+        updates: Any, state: Any, params: Any = None, *, value: Any = None, value_fn: Any = None, **_: Any
     ) -> tuple[Params, ExactLineSearchState]:
-        if params is None or not hasattr(value_fn, "value_and_grad"):
-            raise TypeError("exact_line_search needs params, and a funcnet.training.Objective as value_fn")
+        if params is None or value is None or not hasattr(value_fn, "value_and_grad"):
+            raise TypeError("exact_line_search needs params, value, and a funcnet.training.Objective as value_fn")
         end, start, count = _minimise(value_fn, params, updates, value, state.learning_rate, tolerance, max_steps)
         ratio = jnp.where(start == 0, 0, jnp.abs(end.slope / jnp.where(start == 0, 1, start)))
         step = jax.tree.map(lambda g: -end.alpha * g, updates)
@@ -100,10 +100,10 @@ def exact_line_search(tolerance: float = 1e-6, max_steps: int = 100) -> optax.Gr
     return optax.GradientTransformationExtraArgs(init, update)  # pyright: ignore[reportArgumentType] (more keywords)
 
 
-def _inner(a: Params, b: Params) -> Scalar:
+def inner(a: Params, b: Params) -> Scalar:
     """⟨a, b⟩ over all parameters."""
-    pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
-    return jnp.sum(jnp.stack([jnp.sum(u * v) for u, v in pairs]))
+    product: Any = optax.tree.vdot(a, b)
+    return product
 
 
 def _minimise(
@@ -111,12 +111,12 @@ def _minimise(
 ) -> tuple[_Point, Scalar, Int[Array, ""]]:
     """Where the search along params − α g ends, dφ/dα at α = 0, and the number of values and gradients computed."""
     dtype = guess.dtype
-    norm = _inner(g, g)
+    norm = inner(g, g)
 
     def at(alpha: Scalar) -> _Point:
         there = jax.tree.map(lambda p, d: p - alpha * d, params, g)
         loss, grad = objective.value_and_grad(there)
-        return _Point(alpha, loss, -_inner(grad, g), grad)
+        return _Point(alpha, loss, -inner(grad, g), grad)
 
     start = _Point(jnp.zeros((), dtype), value.astype(dtype), -norm, g)
 

@@ -7,8 +7,7 @@ from typing import NamedTuple
 
 import optax
 
-from funcnet.boundary import check_count
-from funcnet.training.checks import check_positive
+from funcnet.numbers import check_at_least_zero, check_count, check_positive, check_share
 from funcnet.training.kronecker import kfac
 from funcnet.training.levenberg_marquardt import gauss_newton
 from funcnet.training.line_search import exact_line_search
@@ -145,12 +144,13 @@ def optimizer_by_name(
             reason = ": it finds the length of its steps itself" if setting in searching else ""
             raise ValueError(f"{setting} is not for {name}{reason}; got {value}")
     settings = {**rule.settings} | {key: value for key, value in given.items() if value is not None}
-    if not 0 <= settings.get("momentum", 0) < 1:
-        raise ValueError(f"momentum must be in [0, 1); got {settings['momentum']}")
-    if not 0 <= settings.get("weight_decay", 0) < float("inf"):
-        raise ValueError(f"weight_decay must be a finite number of at least 0; got {settings['weight_decay']}")
-    if "damping" in settings:
-        check_positive("damping", settings["damping"])
+    for setting, check in (
+        ("momentum", check_share),
+        ("weight_decay", check_at_least_zero),
+        ("damping", check_positive),
+    ):
+        if setting in settings:
+            check(setting, settings[setting])
     if rule.learning_rate is None:
         return optax.with_extra_args_support(rule.build(**settings))
     rate = check_positive("learning_rate", rule.learning_rate if learning_rate is None else learning_rate)

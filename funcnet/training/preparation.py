@@ -9,12 +9,14 @@ import numpy as np
 import optax
 from jaxtyping import Bool, Float, Real
 
-from funcnet.boundary import check_count, check_network
+from funcnet.boundary import check_network
 from funcnet.network import MLP, check_key, check_net, init
+from funcnet.numbers import check_count
 from funcnet.precision import work_dtype
 from funcnet.training.accounting import Privacy, check_privacy, check_sampling
 from funcnet.training.checks import check_data, check_optimizer, check_penalties, check_task
 from funcnet.training.epoch import Examples, State, epoch_program, evaluate, new_order, new_state
+from funcnet.training.levenberg_marquardt import check_same_examples
 from funcnet.training.metrics import Task, variation
 from funcnet.training.private import private_program
 from funcnet.types import AnyArray, KeyArray, Params
@@ -82,6 +84,7 @@ def prepare(
     held_out = None if validation is None else check_data(net, validation, dtype, "validation", learning=False)
     if batch_size is not None:
         batch_size = min(check_count("batch_size", batch_size), train.x.shape[0])
+    check_same_examples(net, state.opt_state, batch_size, train.x.shape[0])
     if privacy is not None:
         privacy = check_privacy(privacy, train.x.shape[0])
         check_sampling(privacy, batch_size, train.weights, optimizer, state)

@@ -16,10 +16,10 @@ from jaxtyping import Array, Int
 from funcnet.boundary import Call, lift_params
 from funcnet.gradients import both_sweeps, penalty, with_penalty
 from funcnet.network import MLP, check_key
+from funcnet.numbers import check_at_least_zero, check_positive
 from funcnet.per_example import clipped_sum
 from funcnet.precision import cast_like, work_dtype
 from funcnet.training.accounting import Privacy
-from funcnet.training.checks import check_at_least_zero, check_positive
 from funcnet.training.epoch import Examples, Report, State, report, sums_of
 from funcnet.training.metrics import Sums, Task, scores
 from funcnet.training.programs import compiled

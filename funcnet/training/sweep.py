@@ -12,19 +12,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from funcnet.boundary import check_count
 from funcnet.network import MLP, check_key, check_net, init
+from funcnet.numbers import check_count
 from funcnet.precision import work_dtype
-from funcnet.training.checks import (
-    check_data,
-    check_on_epoch,
-    check_optimizer,
-    check_penalties,
-    check_task,
-)
+from funcnet.training.checks import check_data, check_on_epoch, check_optimizer, check_penalties, check_task
 from funcnet.training.epoch import Examples, State, epoch_in_order, evaluate, new_order, new_state
 from funcnet.training.failure import NonFiniteLoss
 from funcnet.training.fit import History
+from funcnet.training.levenberg_marquardt import check_same_examples
 from funcnet.training.metrics import Sums, Task, means, metric_names, variation
 from funcnet.training.preparation import Data
 from funcnet.training.programs import compiled
@@ -134,6 +129,7 @@ def fit_many(
     dtype = work_dtype(states.params[0].w.dtype)
     train, held_out = check_data(net, data, dtype), check_data(net, validation, dtype, "validation", learning=False)
     batch_size = min(check_count("batch_size", batch_size), train.x.shape[0])
+    check_same_examples(nets, states.opt_state, batch_size, train.x.shape[0])
     program, n = compiled(_epoch, net), train.x.shape[0]
     times = [time.perf_counter()]
     program.lower(nets, optimizer, new_order(order_key, n, batch_size), states, train, held_out, task).compile()

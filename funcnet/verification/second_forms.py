@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from funcnet import contractions, curvature_blocks, curvature_products, gauss_newton, sweeps
+from funcnet import contractions, curvature_blocks, curvature_products, damped_step, sweeps
 from funcnet.boundary import enter
 from funcnet.checking import GradientReport, check_gradient
 from funcnet.gradients import apply, value_and_grad
@@ -145,7 +145,7 @@ def _gauss_newton_step(s: Setting) -> GradientReport:
         return -_inner(value_and_grad(p.net, params, p.x, p.y, **kwargs)[1], t)
 
     def grad(_: Params, params: Params) -> Any:
-        step = gauss_newton.gauss_newton_step(p.net, params, p.x, p.y, 1.0, **kwargs)
+        step = damped_step.gauss_newton_step(p.net, params, p.x, p.y, 1.0, **kwargs)
         product = curvature_products.ggn_vp(p.net, params, p.x, p.y, step, **kwargs)
         return tuple(Layer(*(a + b for a, b in zip(*pair, strict=True))) for pair in zip(product, step, strict=True))
 

@@ -18,11 +18,12 @@ from jax.scipy.linalg import cho_factor, cho_solve
 from jaxtyping import Array, Float
 
 from funcnet import contractions
-from funcnet.boundary import Call, check_at_least_zero, enter
+from funcnet.boundary import Call, enter
 from funcnet.curvature_blocks import factor_of
 from funcnet.curvature_products import ggn_product, transposed_jacobian_product
 from funcnet.gradients import Swept, parameter_gradient
 from funcnet.network import MLP
+from funcnet.numbers import check_at_least_zero
 from funcnet.precision import cast_like, matmul
 from funcnet.row_chunks import summed_in_chunks
 from funcnet.sweeps import Saved, backward
@@ -48,8 +49,11 @@ def gauss_newton_step(
         s = −D⁻¹ [∇L − Uᵀ (Σ + K)⁻¹ U D⁻¹ ∇L],    K = U D⁻¹ Uᵀ
 
     where there are fewer outputs of examples, n · k, than parameters, P; else by the P × P matrix D + Uᵀ Σ U, written
-    out. GGN is that of `funcnet.ggn_vp`, l2 included, and D is damping + l2 on weights, damping on biases. H_i is never
-    inverted: that of the softmax is singular. One step of iterative refinement takes off most of the rounding.
+    out. GGN = Σ_i c_i J_iᵀ H_i J_i + l2 is that of `funcnet.ggn_vp`, with c_i = w_i / Σ w, J_i the Jacobian of the
+    outputs of example i in the parameters and H_i the Hessian of ℓ_i in these outputs. D is damping + l2 on weights,
+    damping on biases; U has the rows √|c_i| S_i J_i of all examples, with S_iᵀ S_i = H_i, and Σ their signs, those of
+    c_i. H_i is never inverted: that of the softmax is singular. One step of iterative refinement takes off most of the
+    rounding.
 
     The matrix must be positive definite. With damping > 0 and no negative weights it is, unless damping is below the
     rounding of the matrix itself. With damping 0 the P × P matrix is taken, and must be of full rank.
@@ -66,14 +70,15 @@ def gauss_newton_step(
         params: Its parameters.
         x: A batch; features of any rank are flattened.
         y: Integer labels (n,), or targets in the shape (n, k) of the outputs.
-        damping: λ ≥ 0, a number.
+        damping: λ ≥ 0, a finite number.
         weights: One weight for each example; may be negative.
         key: The dropout key.
 
     Raises:
         TypeError: If an argument is not of its kind.
-        ValueError: If the shapes do not fit, damping is negative or NaN, or the matrix is not positive definite; inside
-            `jax.jit`, where values are not known, the step is NaN instead (and with damping 0 also where n · k ≤ P).
+        ValueError: If the shapes do not fit, damping is negative or not finite, or the matrix is not positive definite;
+            inside `jax.jit`, where values are not known, the step is NaN instead (and with damping 0 also where
+            n · k ≤ P).
 
     References:
         Ren, Goldfarb 2019, Efficient subsampled Gauss-Newton and natural gradient methods for training neural networks.
