@@ -12,7 +12,8 @@ from cases import assert_close, some
 
 import funcnet as fn
 from funcnet.training import Privacy, accounting, epsilon, gaussian_mechanism, noisy_mean, poisson_sum, private
-from funcnet.training.epoch import Examples, new_state
+from funcnet.training.epoch import new_state
+from funcnet.training.objective import Examples
 from funcnet.training.private import Keys, private_epoch, private_step, rows_at_once
 
 N, DRAWS = 20, 2000

@@ -2,8 +2,6 @@
 
 from funcnet.training.accounting import Privacy as Privacy
 from funcnet.training.accounting import epsilon as epsilon
-from funcnet.training.epoch import Examples as Examples
-from funcnet.training.epoch import Objective as Objective
 from funcnet.training.epoch import Report as Report
 from funcnet.training.epoch import State as State
 from funcnet.training.epoch import epoch as epoch
@@ -24,6 +22,8 @@ from funcnet.training.levenberg_marquardt import gauss_newton as gauss_newton
 from funcnet.training.line_search import exact_line_search as exact_line_search
 from funcnet.training.metrics import metric_names as metric_names
 from funcnet.training.metrics import task_of as task_of
+from funcnet.training.objective import Examples as Examples
+from funcnet.training.objective import Objective as Objective
 from funcnet.training.optimizers import OPTIMIZERS as OPTIMIZERS
 from funcnet.training.optimizers import optimizer_by_name as optimizer_by_name
 from funcnet.training.optimizers import schedule_by_name as schedule_by_name

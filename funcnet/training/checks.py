@@ -7,8 +7,8 @@ import numpy as np
 from funcnet.affine import flatten
 from funcnet.boundary import check_features, check_targets, check_weights
 from funcnet.network import MLP
-from funcnet.training.epoch import Examples, Objective
 from funcnet.training.metrics import Task, task_of
+from funcnet.training.objective import Examples, Objective
 from funcnet.training.pixels import in_bytes, on_device
 
 

@@ -12,7 +12,8 @@ from jaxtyping import Array, Bool, Int
 from funcnet.boundary import lift_params
 from funcnet.network import MLP
 from funcnet.sweeps import forward
-from funcnet.training.epoch import Examples, State, new_order, plan, step
+from funcnet.training.epoch import State, new_order, plan, step
+from funcnet.training.objective import Examples
 from funcnet.types import KeyArray, Params
 
 

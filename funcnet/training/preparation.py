@@ -15,9 +15,10 @@ from funcnet.numbers import check_count
 from funcnet.precision import work_dtype
 from funcnet.training.accounting import Privacy, check_privacy, check_sampling
 from funcnet.training.checks import check_data, check_optimizer, check_penalties, check_task
-from funcnet.training.epoch import Examples, State, epoch_program, evaluate, new_order, new_state
+from funcnet.training.epoch import State, epoch_program, evaluate, new_order, new_state
 from funcnet.training.levenberg_marquardt import check_same_examples
 from funcnet.training.metrics import Task, variation
+from funcnet.training.objective import Examples
 from funcnet.training.private import private_program
 from funcnet.types import AnyArray, KeyArray, Params
 

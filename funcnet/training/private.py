@@ -20,8 +20,9 @@ from funcnet.numbers import check_at_least_zero, check_positive
 from funcnet.per_example import clipped_sum
 from funcnet.precision import cast_like, work_dtype
 from funcnet.training.accounting import Privacy
-from funcnet.training.epoch import Examples, Report, State, report, sums_of
+from funcnet.training.epoch import Report, State, report, sums_of
 from funcnet.training.metrics import Sums, Task, scores
+from funcnet.training.objective import Examples
 from funcnet.training.programs import compiled
 from funcnet.types import KeyArray, Params
 

@@ -16,11 +16,12 @@ from funcnet.network import MLP, check_key, check_net, init
 from funcnet.numbers import check_count
 from funcnet.precision import work_dtype
 from funcnet.training.checks import check_data, check_on_epoch, check_optimizer, check_penalties, check_task
-from funcnet.training.epoch import Examples, State, epoch_in_order, evaluate, new_order, new_state
+from funcnet.training.epoch import State, epoch_in_order, evaluate, new_order, new_state
 from funcnet.training.failure import NonFiniteLoss
 from funcnet.training.fit import History
 from funcnet.training.levenberg_marquardt import check_same_examples
 from funcnet.training.metrics import Sums, Task, means, metric_names, variation
+from funcnet.training.objective import Examples
 from funcnet.training.preparation import Data
 from funcnet.training.programs import compiled
 from funcnet.types import KeyArray, Params
