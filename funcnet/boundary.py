@@ -55,7 +55,7 @@ def check_tangent(params: Params, tangent: Any) -> None:
     for i, (layer, moved) in enumerate(zip(params, tangent, strict=True)):
         for name, array, expected in zip(layer._fields, moved, layer, strict=True):
             where = f"tangent[{i}].{name}"
-            _check_array(where, array)
+            check_array(where, array)
             if array.shape != expected.shape:
                 raise ValueError(f"{where} must have shape {expected.shape}, as params; got {array.shape}")
             if array.dtype != expected.dtype:
@@ -69,7 +69,7 @@ def check_features(net: MLP, x: Any, name: str = "x") -> None:
         TypeError: If x is no floating-point array.
         ValueError: If its number of features is not the network's.
     """
-    _check_array(name, x)
+    check_array(name, x)
     if not is_floating(x):
         raise TypeError(f"{name} must be floating point, for example {name}.astype('float32'); got {x.dtype}")
     expected, features = net.widths[0], math.prod(x.shape[1:])
@@ -86,7 +86,7 @@ def check_targets(net: MLP, n: int, y: Any) -> None:
         TypeError: If y is no array of numbers, or labels are not integers.
         ValueError: If its shape is not that of labels or targets.
     """
-    _check_array("y", y)
+    check_array("y", y)
     if not (jnp.issubdtype(y.dtype, jnp.integer) or y.dtype == jnp.bool_ or is_floating(y)):
         raise TypeError(f"y must be real numbers; got {y.dtype}")
     k, name = net.widths[-1], net.loss.name
@@ -109,7 +109,7 @@ def check_weights(n: int, weights: Any, name: str = "weights") -> None:
         TypeError: If weights is no array of real numbers.
         ValueError: If its shape is not (n,).
     """
-    _check_array(name, weights)
+    check_array(name, weights)
     if not (jnp.issubdtype(weights.dtype, jnp.integer) or weights.dtype == jnp.bool_ or is_floating(weights)):
         raise TypeError(f"{name} must be real numbers; got {weights.dtype}")
     if weights.shape != (n,):
@@ -126,7 +126,12 @@ def check_call(net: Any, params: Any, x: Any, y: Any, weights: Any = None, key: 
     check_key(key)
 
 
-def _check_array(name: str, array: Any) -> None:
+def check_array(name: str, array: Any) -> None:
+    """Refuse what is no array.
+
+    Raises:
+        TypeError: If it has no shape or dtype.
+    """
     if not hasattr(array, "shape") or not hasattr(array, "dtype"):
         raise TypeError(f"{name} must be a JAX or NumPy array; got {type(array).__name__}")
 

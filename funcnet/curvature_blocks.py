@@ -81,7 +81,8 @@ def ggn_diagonal(
         net: The network.
         params: Its parameters.
         x: A batch; features of any rank are flattened.
-        y: Integer labels (n,), or targets in the shape (n, k) of the outputs.
+        y: Integer labels (n,), or targets in the shape (n, k) of the outputs. An example whose label is outside
+            0 … k − 1 does not count.
         sample: A random key: then one backward sweep, of S_iᵀ ε_i with random signs ε_i in the place of the rows of
             S_i, gives an unbiased estimate.
         weights: One weight for each example; may be negative.
@@ -144,7 +145,8 @@ def kfac_factors(
         net: The network.
         params: Its parameters.
         x: A batch; features of any rank are flattened.
-        y: Integer labels (n,), or targets in the shape (n, k) of the outputs.
+        y: Integer labels (n,), or targets in the shape (n, k) of the outputs. An example whose label is outside
+            0 … k − 1 does not count.
         sample: A random key: then G is estimated without bias by one backward sweep, of S_iᵀ ε_i with random signs.
         weights: One weight for each example; may be negative.
         key: The dropout key.

@@ -42,7 +42,8 @@ def hvp(
         net: The network.
         params: Its parameters.
         x: A batch; features of any rank are flattened.
-        y: Integer labels (n,), or targets in the shape (n, k) of the outputs.
+        y: Integer labels (n,), or targets in the shape (n, k) of the outputs. An example whose label is outside
+            0 … k − 1 does not count.
         tangent: The direction: tree, shapes and dtype of params.
         weights: One weight for each example; may be negative.
         key: The dropout key; the same key drops the same units as in `loss`.
@@ -95,7 +96,8 @@ def ggn_vp(
         net: The network.
         params: Its parameters.
         x: A batch; features of any rank are flattened.
-        y: Integer labels (n,), or targets in the shape (n, k) of the outputs.
+        y: Integer labels (n,), or targets in the shape (n, k) of the outputs. An example whose label is outside
+            0 … k − 1 does not count.
         tangent: The direction: tree, shapes and dtype of params.
         weights: One weight for each example; may be negative.
         key: The dropout key.

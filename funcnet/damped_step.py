@@ -69,7 +69,8 @@ def gauss_newton_step(
         net: The network.
         params: Its parameters.
         x: A batch; features of any rank are flattened.
-        y: Integer labels (n,), or targets in the shape (n, k) of the outputs.
+        y: Integer labels (n,), or targets in the shape (n, k) of the outputs. An example whose label is outside
+            0 … k − 1 does not count.
         damping: λ ≥ 0, a finite number.
         weights: One weight for each example; may be negative.
         key: The dropout key.

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from funcnet.boundary import check_array
 from funcnet.contractions import gradient
 from funcnet.input_derivatives import (
     Derivatives,
@@ -105,6 +106,7 @@ def laplacian_vjp(
             return summed_in_chunks(some, (*given, bar), chunk_size)
 
     def pullback(cotangent: Float[Array, "n k"]) -> Params:
+        check_array("cotangent", cotangent)
         cotangent = jnp.asarray(cotangent)
         if cotangent.shape != values.shape:
             raise ValueError(f"cotangent must have the shape {values.shape} of the Laplacian; got {cotangent.shape}")

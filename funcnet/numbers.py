@@ -22,6 +22,20 @@ def check_count(name: str, value: Any) -> int:
     return int(value)
 
 
+def check_seed(name: str, value: Any) -> int:
+    """A whole number from 0 to 2³² − 1.
+
+    Raises:
+        TypeError: If it is no whole number.
+        ValueError: If it is out of range.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise TypeError(f"{name} must be a whole number; got {value!r}")
+    if not 0 <= value < 2**32:
+        raise ValueError(f"{name} must be a whole number from 0 to {2**32 - 1}; got {value}")
+    return int(value)
+
+
 def check_positive(name: str, value: Any) -> float:
     """A finite number above 0.
 

@@ -137,7 +137,7 @@ def train_many(setup: Setup, words: Sequence[str], console: Console, start: floa
         raise NothingLearnedError("the loss of every network is not finite; nothing was learned, nothing is kept")
     console.print(sweep_table(sweep, setup.task))
     networks = len(sweep.history["validation_loss"][-1])
-    return sweep, measured(chosen, result, start, time.perf_counter() - began, networks)
+    return sweep, measured(chosen, result, start, time.perf_counter() - began - sweep.compile_seconds, networks)
 
 
 def measured(setup: Setup, result: Result, start: float, trained_in: float, networks: int = 1) -> Trained:

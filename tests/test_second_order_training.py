@@ -1,5 +1,7 @@
 """Gauss-Newton and K-FAC as Optax transformations, against the systems that they stand for."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -146,6 +148,8 @@ def test_kfac_keeps_steps_short():
         (lambda: kfac(-0.1), ValueError, "learning_rate must be a finite number of at least 0; got -0.1"),
         (lambda: kfac(0.1, 1.0), ValueError, r"momentum must be in \[0, 1\); got 1.0"),
         (lambda: kfac(0.1, None), TypeError, "momentum must be a number; got None"),
+        (lambda: kfac(0.1, seed=-1), ValueError, "seed must be a whole number from 0 to 4294967295; got -1"),
+        (lambda: kfac(0.1, seed="a"), TypeError, "seed must be a whole number; got 'a'"),
         (lambda: kfac("fast"), TypeError, "learning_rate must be a number; got 'fast'"),
     ],
 )
@@ -154,12 +158,32 @@ def test_settings_that_cannot_be(build, error, message):
         build()
 
 
+@pytest.mark.bad_input
 @pytest.mark.parametrize("optimizer", [gauss_newton(), scale_by_kfac()], ids=["gauss_newton", "kfac"])
 def test_both_want_the_examples(optimizer):
     net, params, x, y = case()
     grads = fn.value_and_grad(net, params, x, y)[1]
-    with pytest.raises(TypeError, match=r"a funcnet.training.Objective as value_fn"):
-        optimizer.update(grads, optimizer.init(params), params, value=jnp.zeros(()), value_fn=lambda p: 0.0)
+    given = {"value": jnp.zeros(()), "value_fn": objective(net, x, y)}
+    other = fn.MLP((5, 3), loss=fn.half_squared_error)
+    for changes, error, message in (
+        ({"value_fn": lambda p: 0.0}, TypeError, "a funcnet.training.Objective as value_fn; got function"),
+        ({"value_fn": None}, TypeError, "a funcnet.training.Objective as value_fn; got NoneType"),
+        ({"value_fn": Objective(net, Examples(x, y, None), None)}, TypeError, r"batch is Examples\(x, y, weights\)"),
+        ({"value_fn": objective(other, x, y)}, ValueError, "params must have 1 layers"),
+    ):
+        with pytest.raises(error, match=message):
+            optimizer.update(grads, optimizer.init(params), params, **{**given, **changes})
+    with pytest.raises(TypeError, match="needs params; got None"):
+        optimizer.update(grads, optimizer.init(params), **given)
+
+
+@pytest.mark.bad_input
+def test_gauss_newton_wants_the_value():
+    net, params, x, y = case()
+    grads, optimizer = fn.value_and_grad(net, params, x, y)[1], gauss_newton()
+    for value, error, message in ((None, TypeError, "needs value"), (jnp.ones(3), ValueError, r"got shape \(3,\)")):
+        with pytest.raises(error, match=message):
+            optimizer.update(grads, optimizer.init(params), params, value=value, value_fn=objective(net, x, y))
 
 
 @pytest.mark.parametrize("optimizer", [gauss_newton(), scale_by_kfac()], ids=["gauss_newton", "kfac"])
@@ -201,15 +225,39 @@ def test_a_loss_that_no_step_lowers_leaves_everything_as_it_was():
     moved, after = optimizer.update(wrong, state, params, value=f(params), value_fn=f)
     assert not any(np.asarray(leaf).any() for leaf in jax.tree.leaves(moved))
     assert int(after.tries) == 3
-    assert float(after.damping) == float(state.damping)
+    assert float(after.damping) == 0.5 * 2 * 4 * 8  # where the next step goes on
     assert problem[0] == net
+
+
+def test_other_labels_are_learned_after_a_long_time_at_the_end(standard_promotion):
+    """Where logits saturate GGN vanishes, and λ with it; tries go on from where those of the last step ended."""
+    net = fn.MLP((4, 5, 3), activation=fn.tanh, loss=fn.softmax_cross_entropy)
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(40, 4)), "float32")
+    y = jnp.argmax(x[:, :3], axis=1)
+    optimizer = gauss_newton()
+    state = new_state(KEY, fn.init(KEY, net, dtype="float32"), optimizer)
+    advance = jax.jit(lambda state, y: step(net, optimizer, state, Examples(x, y, jnp.ones(40, "float32")), None))
+    for labels in (y, (y + 1) % 3):
+        for _ in range(100):
+            state, sums = advance(state, labels)
+        assert float(sums.loss / sums.weight) < 1e-3
+
+
+def test_inputs_of_any_size_are_learned():
+    net = fn.MLP((3, 8, 1), activation=fn.relu, loss=fn.half_squared_error)
+    x = np.random.default_rng(0).normal(size=(60, 3)).astype("float32")
+    params = fn.init(KEY, net, dtype="float32")
+    for scale in (1e7, 1e15):
+        data = np.float32(scale) * x, np.sin(x[:, :1])
+        _, history = fn.fit(KEY, net, gauss_newton(), data, epochs=60, batch_size=None, params=params)
+        assert history["train_loss"][-1] < 0.1
 
 
 @pytest.mark.bad_input
 @pytest.mark.parametrize(
     ("dropout", "batch_size", "message"),
     [
-        (None, 20, "batch_size must be None for gauss_newton, .*; got 20"),
+        (None, 20, "batch_size must be None, all 60 examples, for gauss_newton, .*; got 20"),
         (0.5, None, "dropout must be None .*; got 0.5"),
     ],
 )
@@ -217,6 +265,12 @@ def test_gauss_newton_wants_the_same_loss_in_each_step(dropout, batch_size, mess
     net = fn.MLP((1, 8, 1), activation=fn.tanh, loss=fn.half_squared_error, dropout=dropout)
     with pytest.raises(ValueError, match=message):
         fn.fit(KEY, net, optax.chain(optax.identity(), gauss_newton()), regression(), epochs=1, batch_size=batch_size)
+    injected = optax.inject_hyperparams(gauss_newton, static_args=("exact_size", "max_tries", "cg_steps"))(damping=0.1)
+    with pytest.raises(ValueError, match="gauss_newton has no hyperparameters to inject"):
+        fit_many(
+            KEY, dataclasses.replace(net, dropout=None), injected, regression(), {"damping": [0.1, 1.0]},
+            epochs=1, validation=regression(), batch_size=None,
+        )  # fmt: skip
     if batch_size is not None:
         with pytest.raises(ValueError, match=message):
             fit_many(

@@ -161,6 +161,11 @@ WRONG = [
     (["--damping", "1"], "damping is not for adam; got 1.0"),
     (["--optimizer", "kfac", "--damping", "0"], "damping must be a positive finite number; got 0.0"),
     (["--optimizer", "gauss-newton", "--batch-size", "8"], "batch_size is not for gauss-newton, which takes all"),
+    (
+        ["--optimizer", "gauss-newton", "--dropout", "0.5"],
+        "dropout is not for gauss-newton, whose steps compare losses",
+    ),
+    (["--optimizer", "gauss-newton", "--warmup-epochs", "1"], "warmup_epochs is not for gauss-newton: it finds"),
     (["--dp-noise", "1", "--optimizer", "kfac"], "dp_noise is not for kfac, which looks at the examples without noise"),
     (["--warmup-epochs", "60"], "warmup_epochs must be from 0 to less than the 60 epochs; got 60.0"),
     (["--patience", "0"], "patience must be at least 1; got 0"),

@@ -20,7 +20,7 @@ from funcnet.data import (
 )
 from funcnet.losses import Loss
 from funcnet.network import MLP
-from funcnet.numbers import check_count, check_positive
+from funcnet.numbers import check_count, check_positive, check_seed
 from funcnet.runs.config import Config, PrivacyOptions
 from funcnet.runs.model import Model
 from funcnet.training.accounting import Privacy, check_privacy
@@ -88,8 +88,7 @@ def set_up(config: Config) -> Setup:
         ValueError: If one is out of its range, or does not go with the data or with another.
         OSError: If data cannot be read.
     """
-    if not 0 <= config.training.seed < 2**32:
-        raise ValueError(f"seed must be a whole number from 0 to {2**32 - 1}; got {config.training.seed}")
+    check_seed("seed", config.training.seed)
     parts = _parts(config)
     train = parts["train"]
     config = _resolved(config, train)
@@ -143,14 +142,24 @@ def _check_loss(loss: Loss, train: Dataset) -> None:
         raise ValueError(f"loss must be one for numbers, such as half_squared_error, for {train.name}; got {loss.name}")
 
 
+def _check_whole(config: Config, whole: bool) -> None:
+    """Refuse options that do not go with an optimizer that takes all examples in each step, or only with such a one."""
+    network, optimization, training = config.network, config.optimization, config.training
+    if whole and training.batch_size is not None:
+        raise ValueError(f"batch_size is not for {optimization.optimizer}, which takes all examples in each step")
+    if whole and optimization.warmup_epochs:
+        raise ValueError(f"warmup_epochs is not for {optimization.optimizer}: it finds the length of its steps itself")
+    if optimization.optimizer == "gauss-newton" and network.dropout:
+        raise ValueError(f"dropout is not for gauss-newton, whose steps compare losses; got {network.dropout}")
+    if not whole and training.tolerance is not None:
+        raise ValueError(f"tolerance is for {', '.join(FULL_BATCH)}: the gradient of a batch does not go to 0")
+
+
 def _resolved(config: Config, train: Dataset) -> Config:
     """The options with a value in the place of every default that depends on the data or on other options."""
     network, optimization, training = config.network, config.optimization, config.training
     whole, classes = optimization.optimizer in FULL_BATCH, bool(train.class_names)
-    if whole and training.batch_size is not None:
-        raise ValueError(f"batch_size is not for {optimization.optimizer}, which takes all examples in each step")
-    if not whole and training.tolerance is not None:
-        raise ValueError(f"tolerance is for {', '.join(FULL_BATCH)}: the gradient of a batch does not go to 0")
+    _check_whole(config, whole)
     if not (optimization.learning_rate or 0) < LARGEST:
         raise ValueError(f"learning_rate must be a positive finite number; got {optimization.learning_rate}")
     if training.patience is not None:

@@ -5,7 +5,7 @@ from typing import Any, get_args
 import numpy as np
 
 from funcnet.affine import flatten
-from funcnet.boundary import check_features, check_targets, check_weights
+from funcnet.boundary import check_features, check_network, check_targets, check_weights
 from funcnet.network import MLP
 from funcnet.training.metrics import Task, task_of
 from funcnet.training.objective import Examples, Objective
@@ -113,17 +113,22 @@ def check_optimizer(optimizer: Any) -> None:
         raise TypeError(f"optimizer must be an Optax transformation such as optax.adam(1e-3); got {optimizer!r}")
 
 
-def check_objective(name: str, params: Any, value_fn: Any, value: Any = 0) -> None:
+def check_objective(name: str, params: Any, value_fn: Any, value: Any = 0.0) -> None:
     """Refuse an update of an optimizer that was not handed what it looks at.
 
     Raises:
-        TypeError: If params, the value of the loss or the `Objective` are missing.
+        TypeError: If params, the value of the loss, or the `Objective` with its examples are missing.
+        ValueError: If params are not those of the objective's network, or the value is not one number.
     """
-    if params is None or value is None or not isinstance(value_fn, Objective):
-        raise TypeError(
-            f"{name} needs params, value, and a funcnet.training.Objective as value_fn: call its update with them, or "
-            "funcnet.training.step"
-        )
+    if not isinstance(value_fn, Objective):
+        raise TypeError(f"{name} needs a funcnet.training.Objective as value_fn; got {type(value_fn).__name__}")
+    if not isinstance(value_fn.batch, Examples) or value_fn.batch.weights is None:
+        raise TypeError(f"{name} needs a value_fn whose batch is Examples(x, y, weights); got {value_fn.batch!r}")
+    if params is None or value is None:
+        raise TypeError(f"{name} needs {'params' if params is None else 'value, the loss at params'}; got None")
+    check_network(value_fn.net, params)
+    if getattr(value, "shape", ()) != ():
+        raise ValueError(f"{name} needs a value that is one number; got shape {value.shape}")
 
 
 def check_on_epoch(on_epoch: Any) -> None:

@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from funcnet.boundary import Call, lift_params
 from funcnet.curvature_blocks import KroneckerFactors, kronecker_factors
-from funcnet.numbers import check_at_least_zero, check_count, check_positive, check_share
+from funcnet.numbers import check_at_least_zero, check_count, check_positive, check_seed, check_share
 from funcnet.precision import cast_like, matmul
 from funcnet.sweeps import forward
 from funcnet.training.checks import check_objective
@@ -83,7 +83,7 @@ def scale_by_kfac(
         update_every: So many steps between two updates of the factors.
         invert_every: So many steps between two inversions.
         norm_constraint: Steps u are shortened until uᵀ (A ⊗ G) u, which ⟨u, ∇L⟩ stands for, is no larger: that bounds
-            how far the outputs move.
+            how far the outputs move. It is in units of the loss, so scale the targets of squared errors.
         seed: Of the random signs from which G is estimated.
 
     Returns:
@@ -100,17 +100,11 @@ def scale_by_kfac(
     check_positive("damping", damping)
     check_positive("norm_constraint", norm_constraint)
     check_share("decay", decay)
+    if not isinstance(seed, jax.Array):
+        check_seed("seed", seed)
     for name, count in (("update_every", update_every), ("invert_every", invert_every)):
         if not isinstance(count, jax.Array):  # which `optax.inject_hyperparams` makes of it
             check_count(name, count)
-
-    def init(params: Any) -> KfacState:
-        lifted = lift_params(params)
-        empty = tuple(
-            KroneckerFactors(jnp.zeros((i + 1, i + 1), lifted[0].w.dtype), jnp.zeros((o, o), lifted[0].w.dtype))
-            for i, o in (layer.w.shape for layer in lifted)
-        )
-        return KfacState(jnp.zeros((), jnp.int32), jax.random.key(seed), empty, empty)
 
     def update(
         updates: Any, state: Any, params: Any = None, *, value_fn: Any = None, **_: Any
@@ -126,7 +120,19 @@ def scale_by_kfac(
         steps = _shortened(cast_like(updates, lifted), inverses, norm_constraint)
         return cast_like(steps, params), KfacState(count + 1, key, factors, inverses)
 
-    return optax.GradientTransformationExtraArgs(init, update)  # pyright: ignore[reportArgumentType] (more keywords)
+    return optax.GradientTransformationExtraArgs(
+        lambda params: _first_state(params, seed),
+        update,  # pyright: ignore[reportArgumentType] (more keywords)
+    )
+
+
+def _first_state(params: Any, seed: Any) -> KfacState:
+    lifted = lift_params(params)
+    empty = tuple(
+        KroneckerFactors(jnp.zeros((i + 1, i + 1), lifted[0].w.dtype), jnp.zeros((o, o), lifted[0].w.dtype))
+        for i, o in (layer.w.shape for layer in lifted)
+    )
+    return KfacState(jnp.zeros((), jnp.int32), jax.random.key(seed), empty, empty)
 
 
 def _averaged(
@@ -169,6 +175,8 @@ def kfac(
     seed: int = 0,
 ) -> optax.GradientTransformationExtraArgs:
     """Training by K-FAC: `scale_by_kfac`, then momentum and a learning rate.
+
+    `optax.inject_hyperparams(kfac)` makes its numbers part of the state, for sweeps by `fit_many`.
 
     Args:
         learning_rate: A number, or a schedule of the steps taken.

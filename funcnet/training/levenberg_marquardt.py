@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.scipy.sparse.linalg import cg
 from jaxtyping import Array, Bool, Float, Int
@@ -60,12 +61,13 @@ def gauss_newton(
     With ρ what a step takes off L, over what the model −∇Lᵀ s − ½ sᵀ GGN s promised: where ρ > 0 the step is taken and
     λ multiplied by max(1/3, 1 − (2ρ − 1)³); else it is not, λ is multiplied by 2, then by 4, 8, …, and it is tried
     again. Where less is promised than L's own rounding nothing is tried any more: the parameters stay, as they do where
-    all tries fail, and the next step begins with a smaller λ (there: with the same). L never rises.
+    all tries fail, and the next step begins with a smaller λ (there: with the larger one). L never rises.
 
-    λ is never below eps² ∇Lᵀ GGN ∇L / ‖∇L‖², what even a refined solution loses in the rounding of GGN.
+    λ is never below eps² ∇Lᵀ GGN ∇L / ‖∇L‖², what even a refined solution loses in the rounding of GGN. A loss without
+    curvature, such as absolute_error, leaves only λ I: gradient descent. Kinks, as of relu, can stop it early.
 
     Args:
-        damping: λ for the first try.
+        damping: λ for the first try of all; later ones are in the state.
         exact_size: The step is exact, by `funcnet.gauss_newton_step`, where n · k or P is no larger; above it is found
             by conjugate gradients on `funcnet.ggn_vp`.
         max_tries: So many systems at most for one step; where none of them lowers L the parameters stay.
@@ -109,8 +111,7 @@ def gauss_newton(
             _Try(first, jax.tree.map(jnp.zeros_like, model.grads), no, no, growth),
         )
         step = jax.tree.map(lambda s: jnp.where(end.accepted, s, 0), end.step)
-        level = jnp.where(end.accepted | end.futile, end.state.damping, first.damping)
-        return cast_like(step, params), end.state._replace(damping=level)
+        return cast_like(step, params), end.state
 
     return optax.GradientTransformationExtraArgs(init, update)  # pyright: ignore[reportArgumentType] (more keywords)
 
@@ -136,12 +137,12 @@ class _Model(NamedTuple):
         return ggn_product(self.net, self.call, self.swept.outputs, self.swept.saved, v)
 
     def least_damping(self) -> Scalar:
-        """eps² times the curvature along ∇L."""
-        curvature = inner(self.grads, self.product(self.grads))
-        norm = inner(self.grads, self.grads)
-        limits = jnp.finfo(norm.dtype)
-        relative = jnp.where(norm > 0, curvature / jnp.where(norm > 0, norm, 1), 0)
-        return jnp.maximum(limits.eps**2 * relative, limits.tiny)
+        """eps² times the curvature along ∇L; at any length of ∇L."""
+        largest = jnp.max(jnp.stack([jnp.max(jnp.abs(leaf)) for leaf in jax.tree.leaves(self.grads)]))
+        along = jax.tree.map(lambda leaf: leaf / jnp.where(largest > 0, largest, 1), self.grads)
+        norm, limits = inner(along, along), jnp.finfo(largest.dtype)
+        curvature = inner(along, self.product(along)) / jnp.where(norm > 0, norm, 1)
+        return jnp.clip(limits.eps**2 * curvature, limits.tiny, 1 / limits.tiny)
 
 
 def _model(updates: Any, params: Any, objective: Any) -> _Model:
@@ -186,7 +187,8 @@ def check_same_examples(net: MLP, opt_state: Any, batch_size: int | None, n: int
     """Refuse what would give `gauss_newton`, whose state this may hold, another loss in each step.
 
     Raises:
-        ValueError: If its steps are to see different examples, or other units dropped.
+        ValueError: If its steps are to see different examples, or other units dropped; or if its damping, which it
+            reads when it begins, is to be set later.
     """
 
     def known(node: Any) -> bool:
@@ -195,6 +197,10 @@ def check_same_examples(net: MLP, opt_state: Any, batch_size: int | None, n: int
     if not any(map(known, jax.tree.leaves(opt_state, is_leaf=known))):
         return
     if batch_size is not None and batch_size < n:
-        raise ValueError(f"batch_size must be None for gauss_newton, whose steps compare losses; got {batch_size}")
-    if net.dropout is not None:
+        raise ValueError(
+            f"batch_size must be None, all {n} examples, for gauss_newton, whose steps compare losses; got {batch_size}"
+        )
+    if net.dropout is not None and np.any(np.asarray(net.dropout) > 0):
         raise ValueError(f"dropout must be None for gauss_newton, whose steps compare losses; got {net.dropout}")
+    if hasattr(opt_state, "hyperparams"):
+        raise ValueError("gauss_newton has no hyperparameters to inject: it reads its damping once, when it begins")

@@ -80,7 +80,7 @@ def fit_many(
     *,
     epochs: int,
     validation: Data,
-    batch_size: int = 128,
+    batch_size: int | None = 128,
     task: Task | None = None,
     on_epoch: Callable[[int, History], None] | None = None,
 ) -> Sweep:
@@ -97,7 +97,7 @@ def fit_many(
             as "learning_rate".
         epochs: How often every example is seen.
         validation: Data that is only evaluated, after each epoch; it decides which network is best.
-        batch_size: Examples for each step.
+        batch_size: Examples for each step; None for all at once.
         task: As of `funcnet.fit`.
         on_epoch: Called after each epoch with its number, from 1, and the metrics of all networks.
 
@@ -129,9 +129,9 @@ def fit_many(
     nets = _networks(net, columns)
     dtype = work_dtype(states.params[0].w.dtype)
     train, held_out = check_data(net, data, dtype), check_data(net, validation, dtype, "validation", learning=False)
-    batch_size = min(check_count("batch_size", batch_size), train.x.shape[0])
-    check_same_examples(nets, states.opt_state, batch_size, train.x.shape[0])
     program, n = compiled(_epoch, net), train.x.shape[0]
+    batch_size = n if batch_size is None else min(check_count("batch_size", batch_size), n)
+    check_same_examples(nets, states.opt_state, batch_size, n)
     times = [time.perf_counter()]
     program.lower(nets, optimizer, new_order(order_key, n, batch_size), states, train, held_out, task).compile()
     times.append(time.perf_counter())
