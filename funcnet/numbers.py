@@ -36,7 +36,7 @@ def check_seed(name: str, value: Any) -> int:
     return int(value)
 
 
-def check_positive(name: str, value: Any) -> float:
+def check_positive(name: str, value: Any) -> Any:
     """A finite number above 0.
 
     Raises:
@@ -46,7 +46,7 @@ def check_positive(name: str, value: Any) -> float:
     return _number(name, value, lambda v: 0 < v < float("inf"), "a positive finite number")
 
 
-def check_at_least_zero(name: str, value: Any) -> float:
+def check_at_least_zero(name: str, value: Any) -> Any:
     """A finite number of at least 0.
 
     Raises:
@@ -56,7 +56,7 @@ def check_at_least_zero(name: str, value: Any) -> float:
     return _number(name, value, lambda v: 0 <= v < float("inf"), "a finite number of at least 0")
 
 
-def check_limit(name: str, value: Any) -> float:
+def check_limit(name: str, value: Any) -> Any:
     """A number of at least 0, which may be infinite.
 
     Raises:
@@ -66,7 +66,7 @@ def check_limit(name: str, value: Any) -> float:
     return _number(name, value, lambda v: v >= 0, "at least 0")
 
 
-def check_share(name: str, value: Any) -> float:
+def check_share(name: str, value: Any) -> Any:
     """A number in [0, 1).
 
     Raises:
