@@ -4,7 +4,7 @@ Start with `MLP`, `init`, `value_and_grad` and `fit`; `help(funcnet.losses)` and
 formulas.
 """
 
-from funcnet import activations, checking, layouts, losses, sweeps, training
+from funcnet import activations, checking, derive, layouts, losses, sweeps, training
 from funcnet.activations import (
     Activation,
     elu,
@@ -70,6 +70,7 @@ __all__ = [
     "checking",
     "clipped_grad_sum",
     "closed_form_loss",
+    "derive",
     "elu",
     "empirical_ntk",
     "fit",
