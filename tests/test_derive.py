@@ -196,7 +196,7 @@ GRADIENTS = {
         "∂ℓ/∂A = xᵀ (∂ℓ/∂h₁ ∘ h₁ ∘ (1 − h₁))",
     ],
     "composed": ["∂ℓ/∂X = Aᵀ ∂ℓ/∂M Bᵀ"],
-    "affine": ["∂ℓ/∂X = dY Wᵀ", "∂ℓ/∂W = Xᵀ dY", "∂ℓ/∂b = 1ᵀ dY"],
+    "affine": ["∂ℓ/∂X = dY Wᵀ", "∂ℓ/∂W = Xᵀ dY", "∂ℓ/∂b = 𝟏ᵀ dY"],
     "batch_cross_entropy": ["∂ℓ/∂X = (softmax(X) − Y) / m"],
     "squared_error": ["∂ℓ/∂Z = (Z − Y) / m"],
     "penalty": ["∂ℓ/∂W = λ W"],
@@ -223,7 +223,7 @@ def test_the_steps_are_those_of_the_document():
 
 def test_without_the_declaration_the_sum_of_targets_stays():
     gradient = derive(parse("-y.T @ log_softmax(a)", ["y=k", "a=k"]), "a").gradient["a"]
-    assert "1ᵀ" in str(gradient) or "yᵀ 1" in str(gradient)
+    assert "yᵀ 𝟏" in str(gradient)
 
 
 def test_the_page_is_what_the_engine_gives():
@@ -369,3 +369,25 @@ def test_drawing_keeps_declarations():
     assert (drawn["S"] == drawn["S"].T).all()
     assert (drawn["Y"].sum(axis=1) == 1).all()
     assert drawn["y"].sum() == 1
+
+
+def test_the_module_takes_vectors_of_one_dimension():
+    derivation = derive("sum(softplus(-y*(X@w + b*ones(n))))/n", shapes=["y=n", "X=nxd", "w=d", "b=1"])
+    space = {}
+    exec(derivation.source(), space)
+    random = np.random.default_rng(0)
+    x, y, w = (jnp.asarray(random.normal(0, 1, shape), WIDE) for shape in ((4, 4), (4,), (4,)))
+    value, grads = space["value_and_grad"](X=x, y=y, w=w, b=0.5)
+    expected, truth = jax.value_and_grad(lambda x, w: jnp.mean(jax.nn.softplus(-y * (x @ w + 0.5))), (0, 1))(x, w)
+    assert_close(value, expected, terms=8)
+    assert_close(space["loss"](X=x, y=y, w=w, b=0.5), expected, terms=8)
+    assert_close(grads["X"], truth[0], terms=8)
+    assert_close(grads["w"][:, 0], truth[1], terms=8)
+
+
+def test_numbers_may_be_arrays_of_one_entry():
+    run = derive("s*sum(x)", shapes=["s=1", "x=n"]).function()
+    value, grads = run(s=jnp.ones((1, 1), WIDE), x=jnp.ones(3, WIDE))
+    assert float(value) == 3
+    assert grads["s"].shape == (1, 1)
+    assert float(grads["s"][0, 0]) == 3

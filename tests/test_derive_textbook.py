@@ -174,8 +174,21 @@ def test_what_cannot_be_derived():
         derive(x.T @ x, [])
     with pytest.raises(TypeError, match="wrt must be symbols of the expression; got 3"):
         derive(x.T @ x, [3])  # pyright: ignore[reportArgumentType]
-    with pytest.raises(TypeError, match="expression must be an Expression"):
-        derive("x.T @ x", "x")  # pyright: ignore[reportArgumentType]
+    with pytest.raises(TypeError, match="expression must be an Expression or text; got int"):
+        derive(3, "x")  # pyright: ignore[reportArgumentType]
+    with pytest.raises(TypeError, match="shapes must be given for a text"):
+        derive("x.T @ x", "x")
+    with pytest.raises(TypeError, match="wrt must be symbols of the expression; got 7"):
+        derive(x.T @ x, 7)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ValueError, match="expression must depend on a symbol; it is 0"):
+        derive(x.T @ x - x.T @ x)
+    with pytest.raises(TypeError, match="key must be a random key such as"):
+        derive(x.T @ x).check(0)
+    for symbols in (None, "x=d", {"x": 3}, [3]):
+        with pytest.raises(TypeError, match="symbols must be words such as"):
+            parse("sum(x)", symbols)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(TypeError, match="operands must be expressions or numbers"):
+        np.ones(3) * x  # pyright: ignore[reportUnusedExpression]
     with pytest.raises(TypeError, match="operands must be expressions or numbers; got 'a'"):
         x + "a"  # pyright: ignore[reportUnusedExpression]
     with pytest.raises(TypeError, match="exponents must be numbers; got x"):
@@ -232,3 +245,60 @@ def test_a_deep_network_is_a_recursion():
     assert max(operations(e) for e in derivation.gradient.values()) == 2
     if X64:
         assert derivation.check(jax.random.key(0)).passed
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["x1=n", "x_1=n"], "x1 and x_1 would both be written x₁"),
+        (["X=n", "X_=n"], "X and X_ would both be written X"),
+        (["x=n", "dx=n"], "x and dx would both be written dx"),
+        (["n=1", "x=n"], "n is a size already"),
+    ],
+)
+def test_symbols_that_could_not_be_told_apart(names, message):
+    symbols = shapes(names)
+    one, other = symbols.values()
+    with pytest.raises(ValueError, match=message):
+        derive(parse("sum(p) + sum(q)", {"p": one, "q": other}))
+
+
+def test_one_name_for_two_symbols():
+    with pytest.raises(ValueError, match=r"a stands for two symbols, a \(n × 1\) and a \(k × 1\)"):
+        derive(symbol("a", "n").T @ symbol("a", "n") + symbol("a", "k").T @ symbol("a", "k"))
+
+
+def test_names_for_parts_that_will_not_do():
+    symbols = shapes(["M=nxn", "a=n"])
+    part = symbols["M"] @ symbols["a"]
+    loss = part.T @ part
+    for names, message in (
+        ({"a": part}, "a is a symbol of the expression already"),
+        ({"a b": part}, "name must be letters"),
+        ({"jnp": part}, "jnp is a name of the code"),
+        ({"q": symbols["a"]}, r"names\['q'\] must be a part of the expression"),
+        ({"q": symbols["M"] @ symbols["M"]}, r"names\['q'\] must be a part of the expression"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            derive(loss, "a", names=names)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "exp(-norm(x)**2/2)/norm(x)**2",
+        "tanh(norm(x)**2)/norm(x)",
+        "sqrt(v**2)*exp(v**2)",
+        "(v**(-1))*log(v**2)*exp(v**2)",
+        "log(det(X)**2) + 1/det(X)**2",
+        "norm(x)**3 + v**4*norm(x)",
+        "3*v",
+        "sum(identity(n)@X) + tr(ones(n, n)@X) + v",
+    ],
+)
+def test_powers_of_one_base_and_constant_gradients(source):
+    assert derive(parse(source, ["x=n", "v=1", "X=nxn"])).check(jax.random.key(2)).passed
+
+
+def test_powers_of_norms_are_those_of_the_norm():
+    assert str(derive("norm(r)**3", shapes=["r=n"]).gradient["r"]) == "3 ‖r‖ r"

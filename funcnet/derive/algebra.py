@@ -1,6 +1,6 @@
 """Every operation on expressions. What is taken for equal is so wherever all that was written has a value."""
 
-from funcnet.derive.elementwise import add, apply, mul, power, scalar_part, scaled, split, turned
+from funcnet.derive.elementwise import add, apply, base_and_exponent, mul, power, scalar_part, scaled, split, turned
 from funcnet.derive.expression import number, ones, zeros
 from funcnet.derive.matrices import (
     adj,
@@ -23,6 +23,7 @@ __all__ = [
     "add",
     "adj",
     "apply",
+    "base_and_exponent",
     "det",
     "diag",
     "diagonal",

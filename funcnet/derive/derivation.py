@@ -7,8 +7,9 @@ from funcnet.checking import GradientReport
 from funcnet.derive import algebra as al
 from funcnet.derive import module, report
 from funcnet.derive.differentials import d, depends, expanded, holds_d, pull, replaced
-from funcnet.derive.expression import Expression, ShapeError, is_number, number, symbols_of, walk, zeros
-from funcnet.derive.naming import named_parts
+from funcnet.derive.expression import Expression, ShapeError, is_number, number, sizes, symbols_of, walk, zeros
+from funcnet.derive.naming import check_symbols, named_parts
+from funcnet.derive.parser import parsed
 from funcnet.derive.simplify import gathered, presented
 
 
@@ -97,28 +98,43 @@ class Derivation(NamedTuple):
 
 
 def derive(
-    expression: Expression,
+    expression: Expression | str,
     wrt: Expression | str | Sequence[Expression | str] | None = None,
     *,
+    shapes: Mapping[str, Expression] | Sequence[str] | None = None,
     names: Mapping[str, Expression] | None = None,
 ) -> Derivation:
     """Derive the gradients of a scalar by differentials: dℓ = tr(Gᵀ dX) defines G = ∂ℓ/∂X.
 
+    Properties that symbols are declared to have are made use of: ∂ℓ/∂S of a symmetric S, and ∂ℓ/∂y of a y that sums to
+    one, are right for every change that keeps S symmetric and the sum 1. Where something is simplified the value is the
+    same wherever all that was written has a value (log(exp x) is x; so is exp(log x), of positive x only).
+
     Args:
-        expression: The scalar.
+        expression: The scalar, made by operators or `parse`; or text, with shapes.
         wrt: A symbol, or several; by default all that occur.
-        names: Names for parts of it. By default parts of networks are named a₁, h₁, …, where functions are nested.
+        shapes: The symbols of a text, as for `parse`; parts that it gives a name to keep it.
+        names: Names for parts of the expression. By default parts of networks are named a₁, h₁, …, where functions are
+            nested.
+
+    Returns:
+        A `Derivation`: `print` shows the steps; `gradient[symbol]`, `latex()`, `html()`, `source()`, `function()` and
+        `check(key)` are what else there is.
 
     Raises:
         TypeError: If an argument is not of its kind.
-        ValueError: If the expression is no scalar, or a symbol does not occur in it.
+        ValueError: If the expression is no scalar, a symbol does not occur in it, or two would be written alike.
     """
+    if isinstance(expression, str):
+        if shapes is None:
+            raise TypeError("shapes must be given for a text, such as ['W=hxd', 'x=d']")
+        expression, own = parsed(expression, shapes)
+        names = names if names is not None else own or None
     if not isinstance(expression, Expression):
-        raise TypeError(f"expression must be an Expression, as of parse or symbol; got {type(expression).__name__}")
+        raise TypeError(f"expression must be an Expression or text; got {type(expression).__name__}")
     if not expression.is_scalar:
-        raise ShapeError(
-            f"expression must be a scalar; got {expression} of {expression.shape[0]} × {expression.shape[1]}"
-        )
+        raise ShapeError(f"expression must be a scalar; got {expression} of {sizes(expression.shape)}")
+    check_symbols(expression, names or {})
     variables = _variables(expression, wrt)
     active = frozenset(v.data for v in variables)
     forward, loss = named_parts(expression, active, names)
@@ -133,8 +149,10 @@ def _variables(expression: Expression, wrt: Any) -> tuple[Expression, ...]:
     there = symbols_of(expression)
     if wrt is None:
         if not there:
-            raise ValueError("wrt must name a symbol; the expression has none")
+            raise ValueError(f"expression must depend on a symbol; it is {expression}")
         return tuple(there.values())
+    if not isinstance(wrt, Expression | str | Sequence):
+        raise TypeError(f"wrt must be symbols of the expression; got {wrt!r}")
     listed = (wrt,) if isinstance(wrt, Expression | str) else tuple(wrt)
     if not listed:
         raise ValueError("wrt must name at least one symbol")

@@ -107,7 +107,7 @@ def mul(*args: Expression) -> Expression:
         if arg.op == "number":
             coefficient *= arg.data
             continue
-        base, exponent = (arg.args[0], arg.data) if arg.op == "power" else (arg, Fraction(1))
+        base, exponent = base_and_exponent(arg)
         before = powers.get(base.digest, (0, base))[0]
         powers[base.digest] = before + exponent, base
     if not coefficient or any(is_zero(base) and p > 0 for p, base in powers.values()):
@@ -126,6 +126,17 @@ def mul(*args: Expression) -> Expression:
     if coefficient != 1 or not factors:
         factors.insert(0, number(coefficient))
     return factors[0] if len(factors) == 1 else Expression("mul", tuple(factors), shape)
+
+
+def base_and_exponent(e: Expression) -> tuple[Expression, Number]:
+    """A factor as a power: ‖X‖² is one of ‖X‖, (X²)ᵀ one of Xᵀ."""
+    if e.op == "power":
+        return e.args[0], e.data
+    if e.op == "norm2":
+        return Expression("norm", e.args), Fraction(2)
+    if e.op == "T" and e.args[0].op == "power":
+        return turned(e.args[0].args[0]), e.args[0].data
+    return e, Fraction(1)
 
 
 def flat(op: str, args: Sequence[Expression]) -> list[Expression]:
@@ -169,6 +180,8 @@ def _raised(base: Expression, p: Number) -> Expression:
         return apply("exp", mul(number(p), base.args[0]))
     if whole and base.op == "apply" and base.data.name == "sqrt" and p % 2 == 0:
         return power(base.args[0], p / 2)
+    if base.op == "norm2":
+        return power(Expression("norm", base.args), 2 * p)
     if base.op == "norm" and p == 2:
         return Expression("norm2", base.args)
     if p == Fraction(1, 2):

@@ -6,6 +6,7 @@ names, such as h × d; two names are never taken to be equal.
 
 import hashlib
 import keyword
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -48,6 +49,7 @@ class Expression:
     data: Any = None
     traits: frozenset[str] = frozenset()
     digest: str = field(init=False, repr=False)
+    __array_ufunc__ = None  # so that NumPy leaves its operators to ours
 
     def __post_init__(self) -> None:
         """Compute the digest."""
@@ -165,6 +167,10 @@ def symbol(name: str, rows: Size = 1, columns: Size = 1, *, traits: tuple[str, .
     """
     if not isinstance(name, str) or not name.isidentifier() or not name[0].isalpha():
         raise ValueError(f"name must be letters, digits and underscores, beginning with a letter; got {name!r}")
+    if unicodedata.normalize("NFKC", name) != name:
+        raise ValueError(
+            f"name must be written as Python reads it, {unicodedata.normalize('NFKC', name)}; got {name!r}"
+        )
     if keyword.iskeyword(name):
         raise ValueError(f"{name} is a word of Python; choose another name" + " (lam is λ)" * (name == "lambda"))
     if name in RESERVED:

@@ -12,7 +12,7 @@ from funcnet.derive.assignments import free_name, sizes_in, statements
 from funcnet.derive.code import Names
 from funcnet.derive.cost import cheapest, cost
 from funcnet.derive.elementwise import add
-from funcnet.derive.expression import Expression, symbols_of, zeros
+from funcnet.derive.expression import Expression, symbols_of, walk, zeros
 from funcnet.derive.simplify import simplified
 
 
@@ -45,12 +45,12 @@ def source(derivation: Any, displayed: bool = False) -> str:
         *(line for word, line in _IMPORTS if word in used),
         "\n",
         f"def loss({names}):",
-        f'    """The scalar itself. Shapes: {shapes}."""',
-        *(f"    {line}" for line in of_loss),
+        f'    """The scalar itself. Shapes: {shapes}; vectors may have one dimension."""',
+        *(f"    {line}" for line in [*_vectors(symbols), *of_loss]),
         f"    return {value}\n\n",
         f"def value_and_grad({names}):",
-        '    """The scalar and its gradients, in closed form."""',
-        *(f"    {line}" for line in body),
+        '    """The scalar and its gradients, in closed form; vectors as columns or rows."""',
+        *(f"    {line}" for line in [*_vectors(symbols), *body]),
         f"    return {value}, {{{results}}}",
     ]
     return "\n".join(parts) + "\n"
@@ -60,10 +60,29 @@ def _body(derivation: Any, names: Names, value: str, displayed: bool) -> list[st
     """The statements of both passes."""
     terms = _terms(derivation)
     wanted = [*derivation.backward, *((s.data, e) for s, e in derivation.gradient.items())]
-    backward = [(names.gradient + n, e if displayed else cheapest((e, simplified(terms[n], cost)))) for n, e in wanted]
+    forms = [(n, e if displayed else cheapest((e, simplified(terms[n], cost)))) for n, e in wanted]
+    backward = [(names.gradient + n, e) for n, e in forms]
     lines = statements([*derivation.forward, (value, derivation.loss), *backward], names)
+    for n, e in forms:
+        if not any(node.op in ("symbol", "gradient") for node in walk(e)):  # constant
+            own = names.gradient + n
+            lines.append(f"{own} = jnp.broadcast_to(jnp.asarray({own}, {n}.dtype), {n}.shape)")
     at = next(i for i, line in enumerate(lines) if line.startswith(f"{value} ="))
     return ["# forward", *lines[: at + 1], "# backward", *lines[at + 1 :]]
+
+
+def _vectors(symbols: tuple[Expression, ...]) -> list[str]:
+    """Statements that bring vectors into the shape the formulas have them in, and numbers into arrays."""
+    kinds = (
+        ("()", [s.data for s in symbols if s.is_scalar], "numbers"),
+        ("(-1, 1)", [s.data for s in symbols if s.shape[1] == 1 and not s.is_scalar], "columns"),
+        ("(1, -1)", [s.data for s in symbols if s.shape[0] == 1 and not s.is_scalar], "rows"),
+    )
+    return [
+        f"{', '.join(names)} = {', '.join(f'jnp.reshape({name}, {shape})' for name in names)}  # {kind}"
+        for shape, names, kind in kinds
+        if names
+    ]
 
 
 def _terms(derivation: Any) -> dict[str, Expression]:
@@ -133,6 +152,8 @@ def _bound(symbols: tuple[Expression, ...], args: tuple[Any, ...], named: Mappin
     for s in symbols:
         shape = jnp.shape(given[s.data])
         wanted = () if s.is_scalar else s.shape
+        if s.is_scalar and jnp.size(given[s.data]) == 1:
+            shape = ()
         if len(shape) == 1 and not s.is_scalar and 1 in s.shape:
             shape = (shape[0], 1) if s.shape[1] == 1 else (1, shape[0])
         if len(shape) != len(wanted):
@@ -147,6 +168,8 @@ def _bound(symbols: tuple[Expression, ...], args: tuple[Any, ...], named: Mappin
 
 def _as_matrix(s: Expression, value: Any) -> Any:
     array = jnp.asarray(value)
+    if s.is_scalar:
+        return array.reshape(())
     if array.ndim == 1:
         return array[:, None] if s.shape[1] == 1 else array[None, :]
     return array
@@ -193,6 +216,8 @@ def check(derivation: Any, key: Any, *, sizes: Mapping[str, int] | None = None, 
     Raises:
         ValueError: If no point was found where the loss and its gradients are finite.
     """
+    if not hasattr(key, "dtype"):
+        raise TypeError(f"key must be a random key such as jax.random.key(0); got {key!r}")
     names = [s.data for s in arguments(derivation)]
     at = tuple(names.index(s.data) for s in derivation.gradient)
 

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 
 from funcnet.derive.differentials import depends, replaced
-from funcnet.derive.expression import Expression, symbols_of, walk
+from funcnet.derive.elementwise import shown
+from funcnet.derive.expression import Expression, symbol, symbols_of, walk
 
 ELEMENTWISE = ("apply", "softmax", "log_softmax", "logsumexp")
 CURVED = (*ELEMENTWISE, "norm", "norm2", "power", "inv", "det", "logdet")
@@ -20,6 +21,37 @@ def _depth(expression: Expression, active: frozenset[str]) -> dict[str, int]:
         curved = node.op in CURVED and depends(node, active)
         depth[node.digest] = below + curved
     return depth
+
+
+def check_symbols(expression: Expression, names: Mapping[str, Expression]) -> None:
+    """Refuse what could not be told apart, in the code or on paper.
+
+    Raises:
+        TypeError: If names are not given to expressions.
+        ValueError: If a name has two meanings, is none, or is given to what does not occur; or two are written alike.
+    """
+    there = {node.digest for node in walk(expression)}
+    meanings: dict[str, Expression] = {}
+    for node in walk(expression):
+        if node.op == "symbol" and meanings.setdefault(node.data, node) != node:
+            raise ValueError(f"{node.data} stands for two symbols, {shown(meanings[node.data])} and {shown(node)}")
+    for name, part in names.items():
+        symbol(name)  # refuses what is no name
+        if not isinstance(part, Expression):
+            raise TypeError(f"names[{name!r}] must be an Expression; got {type(part).__name__}")
+        if name in meanings:
+            raise ValueError(f"names: {name} is a symbol of the expression already")
+        if part.digest not in there or not part.args:
+            raise ValueError(f"names[{name!r}] must be a part of the expression; got {part}")
+    written: dict[str, str] = {}
+    for name in (*meanings, *names):
+        for text in (str(symbol(name)), "d" + str(symbol(name))):
+            if written.setdefault(text, name) != name:
+                raise ValueError(f"{written[text]} and {name} would both be written {text}; choose another name")
+    sizes = {size for node in meanings.values() for size in node.shape}
+    for name in (*meanings, *names):
+        if name in sizes:
+            raise ValueError(f"{name} is a size already; choose another name for the symbol")
 
 
 def named_parts(
@@ -58,9 +90,10 @@ def _chosen(expression: Expression, active: frozenset[str]) -> dict[str, str]:
             continue
         if not deep and (getattr(node.data, "name", node.op) not in REUSED or not node.args[0].args):
             continue
-        layer += 1
-        if node.args[0].args and node.args[0].op != "apply":
+        operand, value = node.args[0].args and node.args[0].op != "apply", node.digest in inside or not deep
+        layer += bool(operand or value)
+        if operand:
             chosen[node.args[0].digest] = f"{before}{layer}"
-        if node.digest in inside or not deep:
+        if value:
             chosen[node.digest] = f"{after}{layer}"
     return chosen

@@ -102,7 +102,7 @@ def parsed(source: str, symbols: Mapping[str, Expression] | Sequence[str]) -> Pa
         raise TypeError(f"source must be text; got {type(source).__name__}")
     if len(source) > MAX_LENGTH:
         raise ValueError(f"source must have at most {MAX_LENGTH:,} characters; got {len(source):,}")
-    known = dict(symbols) if isinstance(symbols, Mapping) else shapes(symbols)
+    known = _known(symbols)
     _check_nesting(source)
     try:
         tree = ast.parse(source.strip().replace("^", "**"), mode="exec")
@@ -112,6 +112,14 @@ def parsed(source: str, symbols: Mapping[str, Expression] | Sequence[str]) -> Pa
     if not tree.body:
         raise ValueError("source must hold an expression; got none")
     return _lines(tree.body, known)
+
+
+def _known(symbols: Any) -> dict[str, Expression]:
+    if isinstance(symbols, Mapping) and all(isinstance(e, Expression) for e in symbols.values()):
+        return dict(symbols)
+    if isinstance(symbols, str) or not isinstance(symbols, Sequence) or not all(isinstance(w, str) for w in symbols):
+        raise TypeError(f"symbols must be words such as ['W=hxd', 'x=d'], or expressions by name; got {symbols!r}")
+    return shapes(symbols)
 
 
 def _check_nesting(source: str) -> None:

@@ -134,7 +134,8 @@ def _times(factors: list[Expression], style: Style, whole: Expression) -> tuple[
         for i, f in enumerate(in_front)
         if f.op != "matmul"
     ]
-    parts += [_at_least(f, style, CHAIN) for f in in_front if f.op == "matmul"]
+    chains = [_set(f, style)[0] for f in in_front if f.op == "matmul"]
+    parts += [style.brackets(each) if wide or len(chains) > 1 else each for each in chains]
     if len(wide) == 1:
         parts.append(_at_least(wide[0], style, CHAIN))
     elif wide:
@@ -178,11 +179,12 @@ def _function(e: Expression, style: Style) -> tuple[str, int]:
 
 
 def _ones(e: Expression, style: Style) -> tuple[str, int]:
+    one = style.word("𝟏")
     if e.shape[0] == 1:
-        return style.raised(style.number("1"), "T"), RAISED
+        return style.raised(one, "T"), RAISED
     if e.shape[1] == 1:
-        return style.number("1"), ATOM
-    return style.chain([style.number("1"), style.raised(style.number("1"), "T")]), CHAIN
+        return one, ATOM
+    return style.chain([one, style.raised(one, "T")]), CHAIN
 
 
 def _in_brackets(e: Expression, style: Style) -> str:
@@ -214,7 +216,7 @@ _SETTERS: Mapping[str, Callable[[Expression, Style], tuple[str, int]]] = {
         ),
         PREFIX,
     ),
-    "det": lambda e, style: (style.bars(_set(e.args[0], style)[0], False), ATOM),
+    "det": lambda e, style: (style.call(style.word("det"), _set(e.args[0], style)[0]), ATOM),
     "norm": lambda e, style: (style.bars(_set(e.args[0], style)[0], True), ATOM),
     "norm2": lambda e, style: (style.raised(style.bars(_set(e.args[0], style)[0], True), "2"), RAISED),
     "d": lambda e, style: (style.prefix("d", _in_brackets(e.args[0], style)), RAISED),

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 
 from funcnet.derive import algebra as al
 from funcnet.derive.differentials import rebuilt
-from funcnet.derive.expression import Expression, Number, is_number, number, walk
+from funcnet.derive.expression import Expression, is_number, number, walk
 
 Measure = Callable[[Expression], float]
 Side = Callable[[Expression], tuple[Expression | None, Expression]]
@@ -139,7 +139,7 @@ def _grouped(
 def _elementwise(terms: list[Expression], measure: Measure) -> Iterator[Expression]:
     """A factor that several terms have in common, to the power that all of them have."""
     listed = [term.args if term.op == "mul" else (term,) for term in terms]
-    factors = [{f.digest: (f, p) for f, p in map(_power_of, own)} for own in listed]
+    factors = [{f.digest: (f, p) for f, p in map(al.base_and_exponent, own)} for own in listed]
     bases = {key: f for own in factors for key, (f, _) in own.items() if f.op != "number"}
     for digest, base in bases.items():
         having = [i for i, own in enumerate(factors) if digest in own]
@@ -148,13 +148,10 @@ def _elementwise(terms: list[Expression], measure: Measure) -> Iterator[Expressi
             continue
         common = al.power(base, min(powers, key=abs))
         inside = [_divided(terms[i], common) for i in having]
-        if len({e.shape for e in inside}) == 1:
+        shorter = sum(map(operations, inside)) < sum(operations(terms[i]) for i in having)
+        if shorter and len({e.shape for e in inside}) == 1:
             rest = [term for i, term in enumerate(terms) if i not in having]
             yield al.add(*rest, al.mul(common, _factored(al.add(*inside), measure)))
-
-
-def _power_of(e: Expression) -> tuple[Expression, Number]:
-    return (e.args[0], e.data) if e.op == "power" else (e, 1)
 
 
 def _divided(term: Expression, factor: Expression) -> Expression:

@@ -107,8 +107,8 @@ def _latex_word(text: str) -> str:
         "σ": r"\sigma",
         "√": r"\sqrt",
     }
-    if text in known:
-        return known[text]
+    if text in known or text == "𝟏":
+        return known.get(text, r"\mathbf{1}")
     primes = len(text) - len(text.rstrip("′"))
     return rf"\operatorname{{{text.rstrip('′')}}}".replace("_", r"\_") + "'" * primes
 
