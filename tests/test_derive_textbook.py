@@ -286,6 +286,7 @@ def test_names_for_parts_that_will_not_do():
 @pytest.mark.parametrize(
     "source",
     [
+        "logsumexp(X@x)",
         "exp(-norm(x)**2/2)/norm(x)**2",
         "tanh(norm(x)**2)/norm(x)",
         "sqrt(v**2)*exp(v**2)",

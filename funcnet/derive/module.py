@@ -36,7 +36,8 @@ def source(derivation: Any, displayed: bool = False) -> str:
         prefix += "_"
     of_loss = statements([(value, derivation.expression)], Names(sizes_in(symbols), {}, prefix))
     body = _body(derivation, Names(sizes_in(symbols), {}, prefix), value, displayed)
-    used = "\n".join([*body, *of_loss])
+    vectors = _vectors(symbols)
+    used = "\n".join([*vectors, *body, *of_loss])
     results = ", ".join(f'"{s.data}": {prefix}{s.data}' for s in derivation.gradient)
     shapes = "; ".join(f"{s.data} {_shape_words(s)}" for s in symbols)
     parts = [
@@ -46,11 +47,11 @@ def source(derivation: Any, displayed: bool = False) -> str:
         "\n",
         f"def loss({names}):",
         f'    """The scalar itself. Shapes: {shapes}; vectors may have one dimension."""',
-        *(f"    {line}" for line in [*_vectors(symbols), *of_loss]),
+        *(f"    {line}" for line in [*vectors, *of_loss]),
         f"    return {value}\n\n",
         f"def value_and_grad({names}):",
         '    """The scalar and its gradients, in closed form; vectors as columns or rows."""',
-        *(f"    {line}" for line in [*_vectors(symbols), *body]),
+        *(f"    {line}" for line in [*vectors, *body]),
         f"    return {value}, {{{results}}}",
     ]
     return "\n".join(parts) + "\n"
