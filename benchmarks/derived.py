@@ -24,7 +24,7 @@ from timing import CONTROL, Program, control, in_blocks, machine, noise, program
 from funcnet.derive import Derivation, derive, parse, shapes
 from funcnet.derive.assignments import sizes_in
 from funcnet.derive.gallery import EXAMPLES
-from funcnet.derive.module import arguments, draw, namespace
+from funcnet.derive.module import arguments, draw, namespace, source
 
 DERIVED, AUTODIFF = "derived", "jax.grad"
 MEDIAN, WORST, SECONDS = 1.0, 1.3, 2.0
@@ -72,7 +72,7 @@ def cases() -> list[Case]:
 
 def programs(case: Case, size: int) -> dict[str, Program]:
     """The two gradients, compiled, at one random point."""
-    symbols, space = arguments(case.derivation), namespace(case.derivation)
+    symbols, space = arguments(case.derivation), namespace(source(case.derivation))
     names = [s.data for s in symbols]
     sizes = {each: size + size // 4 * i for i, each in enumerate(sorted(sizes_in(symbols)))}
     drawn = draw(case.derivation, jax.random.key(0), sizes, attempt=3)

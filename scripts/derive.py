@@ -16,7 +16,6 @@ from tyro.conf import Positional, arg
 
 from funcnet.checking import GradientMismatch
 from funcnet.derive import Derivation, derive
-from funcnet.derive.parser import parsed
 from funcnet.interchange import write_whole
 from funcnet.runs.command_line import parse, run_script, stop_output
 from funcnet.runs.config import OpenPath
@@ -59,8 +58,7 @@ def run(options: Options) -> None:
     """Parse, derive, prove, and write."""
     if options.out is not None and options.out.exists():
         raise FileExistsError(f"out {options.out} is there already; choose another name")
-    expression, names = parsed(options.expression, options.shape)
-    derivation = derive(expression, options.wrt, names=names or None)
+    derivation = derive(options.expression, options.wrt, shapes=options.shape)
     text = rendered(derivation, options.format)
     if options.proof:
         report = derivation.check(jax.random.key(options.seed))

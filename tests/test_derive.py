@@ -326,6 +326,22 @@ def test_a_wrong_gradient_is_found():
         broken.check(KEY)
 
 
+def test_a_wrong_form_is_found_where_only_the_code_has_it():
+    """What is shown is right; what is computed, since it costs less, is not."""
+    derivation = derive("b.T@X.T@X@c", "X", shapes=["X=nxm", "b=m", "c=m"])
+    stages = tuple(stage._replace(found=tuple((n, -e) for n, e in stage.found)) for stage in derivation.stages)
+    broken = derivation._replace(stages=stages)
+    assert broken.source() != derivation.source()
+    assert not broken.check(KEY, raises=False).passed
+    with pytest.raises(fn.GradientMismatch):
+        broken.check(KEY)
+
+
+def test_no_symbol_is_written_as_the_loss():
+    assert str(symbol("loss_")) == "loss"
+    assert str(derive("sum(loss_)", shapes=["loss_=n"])).startswith("ℓ = sum(loss)")
+
+
 @pytest.mark.quick
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_pages_and_latex_are_well_formed(name):

@@ -1,5 +1,6 @@
 """Assignments in Python for JAX, with parts that occur more than once computed once."""
 
+import itertools
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
@@ -31,13 +32,14 @@ def statements(parts: Sequence[tuple[str, Expression]], names: Names) -> list[st
     computed = shared([e for _, e in parts])
     counts = Counter(key(arg) for node in _all(computed) for arg in node.args)
     lines: list[str] = []
+    numbers = itertools.count(1)
     taken = {name for name, _ in parts} | {name for e in computed for name in symbols_of(e)}
 
     def compute(e: Expression) -> None:
         for node in walk(e):
             known = node.digest in names.values or transpose(node).digest in names.values
             if counts[key(node)] > 1 and not known and _is_work(node) and node is not e:
-                name = free_name(f"t{1 + sum(line.startswith('t') for line in lines)}", taken)
+                name = free_name(f"t{next(numbers)}", taken)
                 taken.add(name)
                 lines.append(f"{name} = {code(node, names)}")
                 names.values[node.digest] = name

@@ -194,8 +194,7 @@ def _trace(e: Expression, names: Names) -> Text:
         return f"jnp.trace({_text(inside, names)[0]})", ATOM
     at = best_split(inside.args)
     left, right = _part(inside.args[:at]), _part(inside.args[at:])
-    turned = _text(left.args[0], names)[0] if left.op == "T" else f"{_at_least(left, names, ATOM)}.T"
-    return f"jnp.vdot({turned}, {_text(right, names)[0]})", ATOM
+    return f"jnp.vdot({_turned(left, names)}, {_text(right, names)[0]})", ATOM
 
 
 def _softmax(function: str) -> Callable[[Expression, Names], Text]:

@@ -22,7 +22,6 @@ def entries(e: Expression) -> int:
     return nominal(e.shape[0]) * nominal(e.shape[1])
 
 
-@functools.cache
 def product_cost(rows: int, inner: int, columns: int) -> float:
     """Of one matrix product: what is read and written, and what is multiplied."""
     return rows * inner + inner * columns + rows * columns + rows * inner * columns / REUSE

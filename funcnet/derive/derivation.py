@@ -7,8 +7,8 @@ from funcnet.checking import GradientReport
 from funcnet.derive import algebra as al
 from funcnet.derive import module, report
 from funcnet.derive.differentials import d, depends, expanded, holds_d, pull, replaced
-from funcnet.derive.expression import Expression, ShapeError, is_number, number, sizes, symbols_of, walk, zeros
-from funcnet.derive.naming import check_symbols, named_parts
+from funcnet.derive.expression import Expression, ShapeError, is_number, is_zero, number, sizes, symbols_of, walk, zeros
+from funcnet.derive.naming import check_symbols, named_parts, symbol_of
 from funcnet.derive.parser import parsed
 from funcnet.derive.simplify import gathered, presented
 
@@ -57,7 +57,6 @@ class Derivation(NamedTuple):
 
     Attributes:
         expression: The scalar ℓ.
-        wrt: The symbols that it was derived in.
         forward: Names for parts of it, each in terms of those before: a₁ = W₁ x, h₁ = σ(a₁), …
         loss: ℓ in these names.
         stages: The steps, from ℓ down to the symbols.
@@ -66,7 +65,6 @@ class Derivation(NamedTuple):
     """
 
     expression: Expression
-    wrt: tuple[Expression, ...]
     forward: tuple[tuple[str, Expression], ...]
     loss: Expression
     stages: tuple[Stage, ...]
@@ -177,10 +175,7 @@ def _derived(
     moving: frozenset[str],
 ) -> Derivation:
     """All stages, from the loss back to the symbols."""
-    known = {
-        value.digest: Expression("symbol", shape=value.shape, data=name, traits=_traits(value))
-        for name, value in forward
-    }
+    known = {value.digest: symbol_of(name, value) for name, value in forward}
     contributions: dict[str, list[Expression]] = {}
     stages, backward = [], []
 
@@ -201,11 +196,7 @@ def _derived(
         gradient[v] = presented(al.add(*contributions.get(v.data, [zeros(v.shape)])))
     forward = tuple((name, presented(value)) for name, value in forward)
     loss = presented(loss)
-    return Derivation(expression, variables, forward, loss, tuple(stages), tuple(backward), gradient)
-
-
-def _traits(value: Expression) -> frozenset[str]:
-    return frozenset({"sums_to_one"}) if value.op == "softmax" else frozenset()
+    return Derivation(expression, forward, loss, tuple(stages), tuple(backward), gradient)
 
 
 def _stage(
@@ -225,10 +216,10 @@ def _stage(
         steps.append(Step(rule, shown(current), shown(after)))
         current = after
     current = replaced(current, lambda node: known.get(node.digest))
-    if name is None and not is_zero_like(current):
+    if name is None and not is_zero(current):
         steps.append(Step(9, gathered(current), _inner(cotangent, current)))
     found: list[tuple[str, Expression]] = []
-    if not is_zero_like(current):
+    if not is_zero(current):
         _turned(cotangent, current, steps, found)
     return Stage(name, tuple(steps), tuple(found))
 
@@ -251,11 +242,6 @@ def _turned(c: Expression, term: Expression, steps: list[Step], found: list[tupl
     if str(step.before) != str(step.after):
         steps.append(step)
     _turned(turned, inside, steps, found)
-
-
-def is_zero_like(e: Expression) -> bool:
-    """Whether nothing is left of a differential."""
-    return e.op == "zeros" or is_number(e, 0)
 
 
 def _inner(c: Expression, term: Expression) -> Expression:

@@ -125,6 +125,7 @@ class Expression:
 
 
 def _algebra() -> Any:
+    """The operations, which are built on this module and so cannot be imported before it."""
     from funcnet.derive import algebra
 
     return algebra

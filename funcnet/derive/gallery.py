@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from funcnet.derive.derivation import Derivation, derive
-from funcnet.derive.parser import parsed
 from funcnet.derive.rules import RULES
 
 
@@ -25,8 +24,7 @@ class Example(NamedTuple):
 
     def derivation(self) -> Derivation:
         """It, derived."""
-        expression, names = parsed(self.source, self.shapes)
-        return derive(expression, self.wrt, names=names or None)
+        return derive(self.source, self.wrt, shapes=self.shapes)
 
 
 EXAMPLES = {

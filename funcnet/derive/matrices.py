@@ -25,7 +25,7 @@ def trace(e: Expression) -> Expression:
         return trace(e.args[0])
     if e.op == "identity":
         return size_of(e.shape[0])
-    if e.op in ("zeros",):
+    if e.op == "zeros":
         return number(0)
     if e.op == "mul" and any(arg.is_scalar for arg in e.args):
         own, rest = scalar_part(e)

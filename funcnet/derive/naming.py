@@ -54,6 +54,12 @@ def check_symbols(expression: Expression, names: Mapping[str, Expression]) -> No
             raise ValueError(f"{name} is a size already; choose another name for the symbol")
 
 
+def symbol_of(name: str, part: Expression) -> Expression:
+    """What stands for a part that has a name."""
+    traits = frozenset({"sums_to_one"}) if part.op == "softmax" else frozenset()
+    return Expression("symbol", shape=part.shape, data=name, traits=traits)
+
+
 def named_parts(
     expression: Expression, active: frozenset[str], names: Mapping[str, Expression] | None
 ) -> tuple[tuple[tuple[str, Expression], ...], Expression]:
@@ -69,8 +75,7 @@ def named_parts(
         if node.digest in chosen and node.args:
             name = chosen[node.digest]
             defined.append((name, replaced(node, exchange)))
-            traits = frozenset({"sums_to_one"}) if node.op == "softmax" else frozenset()
-            known[node.digest] = Expression("symbol", shape=node.shape, data=name, traits=traits)
+            known[node.digest] = symbol_of(name, node)
     return tuple(defined), replaced(expression, exchange)
 
 

@@ -84,8 +84,6 @@ def _sign(term: Expression) -> tuple[str, Expression]:
 
 def _without_ones(term: Expression) -> Expression:
     """A number for the matrix that is full of it."""
-    if term.op == "ones" and 1 not in term.shape:
-        return Expression("number", data=Fraction(1))
     if term.op == "ones":
         return Expression("number", data=Fraction(1))
     if term.op == "mul" and len(term.args) == 2 and term.args[0].op == "number" and term.args[1].op == "ones":
@@ -94,7 +92,7 @@ def _without_ones(term: Expression) -> Expression:
 
 
 def _product(e: Expression, style: Style) -> tuple[str, int]:
-    if is_number(e.args[0], -1) or (e.args[0].op == "number" and e.args[0].data < 0):
+    if e.args[0].op == "number" and e.args[0].data < 0:
         sign, positive = _sign(e)
         return style.sum([(sign, _at_least(positive, style, PRODUCT))]), SUM
     above = [arg for arg in e.args if not _is_below(arg)]
@@ -109,11 +107,11 @@ def _product(e: Expression, style: Style) -> tuple[str, int]:
         below.insert(0, Expression("number", data=Fraction(lead.data.denominator)))
         above = [a for a in above if not is_number(a, 1)]
     if not below:
-        return _times(above, style, e)
-    top, binding = _times(above, style, e) if above else (style.number("1"), ATOM)
+        return _times(above, style)
+    top, binding = _times(above, style) if above else (style.number("1"), ATOM)
     if style is UNICODE and binding < PRODUCT:
         top = style.brackets(top)
-    bottom = _times(below, style, e)
+    bottom = _times(below, style)
     shown = (
         bottom[0] if (len(below) == 1 and bottom[1] >= RAISED) or style is not UNICODE else style.brackets(bottom[0])
     )
@@ -124,7 +122,7 @@ def _is_below(e: Expression) -> bool:
     return e.op == "power" and e.data < 0
 
 
-def _times(factors: list[Expression], style: Style, whole: Expression) -> tuple[str, int]:
+def _times(factors: list[Expression], style: Style) -> tuple[str, int]:
     if len(factors) == 1:
         return _set(factors[0], style)
     in_front = [f for f in factors if f.is_scalar]
@@ -139,8 +137,7 @@ def _times(factors: list[Expression], style: Style, whole: Expression) -> tuple[
     if len(wide) == 1:
         parts.append(_at_least(wide[0], style, CHAIN))
     elif wide:
-        joined = style.product([_at_least(f, style, CHAIN) for f in wide])
-        parts.append(joined)
+        parts.append(style.product([_at_least(f, style, CHAIN) for f in wide]))
     return style.chain(parts), PRODUCT
 
 
@@ -193,7 +190,8 @@ def _in_brackets(e: Expression, style: Style) -> str:
 
 
 _SETTERS: Mapping[str, Callable[[Expression, Style], tuple[str, int]]] = {
-    "symbol": lambda e, style: (style.name(*parts_of(e.data)) if e.data != "loss_" else "ℓ", ATOM),
+    "symbol": lambda e, style: (style.name(*parts_of(e.data)), ATOM),
+    "loss": lambda e, style: (style.name("ℓ", ""), ATOM),
     "gradient": lambda e, style: (style.fraction(style.name(*parts_of(e.data))), PREFIX),
     "size": lambda e, style: (style.name(*parts_of(e.data)), ATOM),
     "number": _number,

@@ -9,7 +9,6 @@ from funcnet.derive.expression import (
     Shape,
     ShapeError,
     identity,
-    is_number,
     is_zero,
     least,
     ones,
@@ -39,10 +38,7 @@ def matmul(*args: Expression) -> Expression:
     if any(is_zero(f) for f in (*scalars, *factors)):
         return zeros(shape)
     factors = _cancelled(factors, scalars)
-    product = _chain(factors, shape)
-    if product.op in ("mul", "number") or is_number(product, 1):
-        return mul(*scalars, product)
-    return mul(*scalars, product) if scalars else product
+    return mul(*scalars, _chain(factors, shape))
 
 
 def _chain(factors: list[Expression], shape: Shape) -> Expression:

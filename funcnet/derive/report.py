@@ -26,7 +26,7 @@ class Section(NamedTuple):
     found: tuple[tuple[Expression, Expression], ...]
 
 
-LOSS = Expression("symbol", data="loss_")
+LOSS = Expression("loss")
 
 
 def sections(derivation: Any) -> Iterator[Section]:
@@ -122,12 +122,7 @@ def _math(*parts: str) -> str:
 
 
 def _equation(left: Expression | None, right: Expression, sign: str = "=") -> str:
-    return _math("" if left is None else mathml_of(left), f"<mo>{sign}</mo>", mathml(right))
-
-
-def mathml_of(e: Expression) -> str:
-    """MathML of a left side, where the loss is ℓ."""
-    return "<mi>ℓ</mi>" if e is LOSS else mathml(e)
+    return _math("" if left is None else mathml(left), f"<mo>{sign}</mo>", mathml(right))
 
 
 def as_html(derivation: Any) -> str:

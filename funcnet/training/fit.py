@@ -154,7 +154,7 @@ def fit(
         data: `(x, y)` or `(x, y, weights)`.
         epochs: How often every example is seen.
         batch_size: Examples for each step; the last batch of an epoch may have fewer. None makes each epoch one step on
-            all examples, for L-BFGS and line searches.
+            all examples, for L-BFGS, line searches and `gauss_newton`, which takes nothing else, and no dropout.
         validation: Data that is only evaluated, after each epoch.
         params: Parameters to start from; by default `funcnet.init`. They are not changed.
         patience: Stop after so many epochs without a lower validation loss (without validation data, training loss);
