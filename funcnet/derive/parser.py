@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from funcnet.derive import algebra as al
+from funcnet.derive.differentials import CONSTRUCTORS
 from funcnet.derive.expression import Expression, Size, identity, number, ones, size_of, symbol
 from funcnet.derive.functions import FUNCTIONS
 
@@ -15,19 +16,8 @@ MAX_DEPTH = 100
 MAX_NUMBER = 1e30
 
 _UNARY: Mapping[str, Callable[[Expression], Expression]] = {
+    **{op: make for op, make in CONSTRUCTORS.items() if op not in ("add", "mul", "matmul", "T", "norm2")},
     "tr": al.trace,
-    "trace": al.trace,
-    "inv": al.inv,
-    "det": al.det,
-    "logdet": al.logdet,
-    "adj": al.adj,
-    "sum": al.total,
-    "norm": al.norm,
-    "diag": al.diag,
-    "diagonal": al.diagonal,
-    "softmax": al.softmax,
-    "log_softmax": al.log_softmax,
-    "logsumexp": al.logsumexp,
     "transpose": al.transpose,
 }
 _BINARY: Mapping[type[ast.operator], Callable[[Any, Any], Any]] = {
