@@ -17,6 +17,8 @@ import pytest
 
 import funcnet as fn
 from funcnet.checking import TOLERANCE, Comparison, compare, reference_value_and_grad
+from funcnet.derive.assignments import sizes_in, statements
+from funcnet.derive.code import Names
 
 X64 = jax.config.jax_enable_x64
 DTYPES = ("float16", "bfloat16", "float32", "float64") if X64 else ("float16", "bfloat16", "float32")
@@ -104,3 +106,11 @@ def load_script(name: str) -> Any:
     sys.modules[name] = module
     spec.loader.exec_module(module)
     return module
+
+
+def expression_value(e, symbols, arrays):
+    """The value of a `funcnet.derive` expression as derived modules compute it."""
+    lines = statements([("value_", e)], Names(sizes_in(symbols), {}, "d_"))
+    space = {"jnp": jnp, "jax": jax, "fn": fn, **arrays}
+    exec("\n".join(lines), space)
+    return space["value_"]

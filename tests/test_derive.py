@@ -10,12 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import WIDE, assert_close
+from cases import WIDE, assert_close, expression_value
 
 import funcnet as fn
 from funcnet.derive import RULES, derive, parse, shapes, symbol
-from funcnet.derive.assignments import sizes_in
-from funcnet.derive.code import Names, code
 from funcnet.derive.differentials import d, expanded, inner, pull, replaced
 from funcnet.derive.expression import Expression, symbols_of, walk
 from funcnet.derive.functions import FUNCTIONS
@@ -66,9 +64,7 @@ def values(symbols, seed=0):
 
 def computed(e, arrays, symbols):
     """The value of an expression, whose d nodes are symbols by now."""
-    names = Names(sizes_in(symbols.values()), {}, "d_")
-    space = {"jnp": jnp, "jax": jax, "fn": fn}
-    value = eval(code(e, names), space, dict(arrays))
+    value = expression_value(e, symbols.values(), arrays)
     return jnp.broadcast_to(
         jnp.asarray(value, WIDE), jnp.shape(value) if e.is_scalar else computed_shape(e, arrays, symbols)
     )

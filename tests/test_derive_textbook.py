@@ -6,12 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import WIDE, X64, assert_close, some
+from cases import WIDE, X64, assert_close, expression_value, some
 from textbook_gradients import TEXTBOOK
 
 from funcnet.derive import ShapeError, derive, parse, shapes, symbol
-from funcnet.derive.assignments import sizes_in
-from funcnet.derive.code import Names, code
 from funcnet.derive.module import draw
 from funcnet.derive.parser import parsed
 from funcnet.derive.simplify import operations
@@ -64,13 +62,12 @@ def test_value_and_length(source, words, wrt, book):
         for axis, size in enumerate(symbols[s].shape)
         if isinstance(size, str)
     }
-    space = {"jnp": jnp, "jax": jax}
-    names = Names(sizes_in(symbols[s] for s in arrays), {}, "d_")
     values = {name: jnp.asarray(array, WIDE) for name, array in arrays.items()}
-    value = eval(code(derivation.expression, names), space, dict(values))
+    given = [symbols[s] for s in arrays]
+    value = expression_value(derivation.expression, given, values)
     truth = by_numpy(source, arrays, sizes)
     assert_close(jnp.reshape(value, ()), jnp.asarray(truth.reshape(()), WIDE), like=jnp.asarray(10, WIDE), terms=256)
-    got = jnp.broadcast_to(eval(code(gradient, names), space, dict(values)), arrays[wrt].shape)
+    got = jnp.broadcast_to(expression_value(gradient, given, values), arrays[wrt].shape)
     assert_close(got, by_numpy(book, arrays, sizes).astype(WIDE), terms=1024)
 
 

@@ -4,9 +4,10 @@ import itertools
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from funcnet.derive.algebra import transpose
+from funcnet.derive.algebra import det, inv, mul, transpose
+from funcnet.derive.chains import ordered
 from funcnet.derive.code import Names, code
-from funcnet.derive.cost import shared
+from funcnet.derive.differentials import replaced
 from funcnet.derive.expression import Expression, is_number, symbols_of, walk
 
 
@@ -29,7 +30,7 @@ def free_name(wanted: str, taken: Iterable[str]) -> str:
 
 def statements(parts: Sequence[tuple[str, Expression]], names: Names) -> list[str]:
     """`name = code` for each part, with parts of them that occur more than once computed once."""
-    computed = shared([e for _, e in parts])
+    computed = ordered([replaced(e, _computable) for _, e in parts])
     counts = Counter(key(arg) for node in _all(computed) for arg in node.args)
     lines: list[str] = []
     numbers = itertools.count(1)
@@ -50,6 +51,11 @@ def statements(parts: Sequence[tuple[str, Expression]], names: Names) -> list[st
         for form in (e, original):
             names.values.setdefault(form.digest, name)
     return lines
+
+
+def _computable(e: Expression) -> Expression | None:
+    """adj X = det(X) X⁻¹, of an invertible X."""
+    return mul(det(e.args[0]), inv(e.args[0])) if e.op == "adj" else None
 
 
 def key(e: Expression) -> str:

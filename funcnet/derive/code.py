@@ -1,11 +1,10 @@
-"""Python for JAX from expressions, with matrix products in the best order."""
+"""Python for JAX from expressions whose products have two factors each."""
 
 from collections.abc import Callable, Mapping
 from fractions import Fraction
 from typing import NamedTuple
 
 from funcnet.derive.algebra import transpose
-from funcnet.derive.cost import best_split
 from funcnet.derive.expression import Expression, Size, is_number
 
 SUM, PRODUCT, SIGN, POWER, ATOM = range(5)
@@ -144,15 +143,10 @@ def _transpose(e: Expression, names: Names) -> Text:
 
 
 def _matmul(e: Expression, names: Names) -> Text:
-    at = best_split(e.args)
-    left, right = _part(e.args[:at]), _part(e.args[at:])
+    left, right = e.args
     if e.is_scalar:
         return f"jnp.vdot({_untransposed(left, names)}, {_text(right, names)[0]})", ATOM
     return _pair(left, right, e, names)
-
-
-def _part(chain: tuple[Expression, ...]) -> Expression:
-    return chain[0] if len(chain) == 1 else Expression("matmul", chain, (chain[0].shape[0], chain[-1].shape[1]))
 
 
 def _untransposed(e: Expression, names: Names) -> str:
@@ -192,8 +186,7 @@ def _trace(e: Expression, names: Names) -> Text:
     inside = e.args[0]
     if inside.op != "matmul" or inside.digest in names.values:
         return f"jnp.trace({_text(inside, names)[0]})", ATOM
-    at = best_split(inside.args)
-    left, right = _part(inside.args[:at]), _part(inside.args[at:])
+    left, right = inside.args
     return f"jnp.vdot({_turned(left, names)}, {_text(right, names)[0]})", ATOM
 
 
@@ -245,8 +238,4 @@ _WRITERS: Mapping[str, Callable[[Expression, Names], Text]] = {
     "logsumexp": _log_sum_exp,
     "norm2": _norm2,
     "apply": lambda e, names: (e.data.python.format(_text(e.args[0], names)[0]), ATOM),
-    "adj": lambda e, names: (
-        f"(jnp.linalg.det({_text(e.args[0], names)[0]}) * jnp.linalg.inv({_text(e.args[0], names)[0]}))",
-        ATOM,
-    ),
 }
