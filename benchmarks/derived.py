@@ -19,7 +19,7 @@ import tyro
 from rich.console import Console
 from tables import Lines, markdown, shown
 from textbook_gradients import TEXTBOOK
-from timing import CONTROL, Program, control, in_blocks, machine, noise, program, spread, write_results
+from timing import CONTROL, Program, control, in_blocks, interleaved, machine, noise, program, spread, write_results
 
 from funcnet.derive import Derivation, derive, parse, shapes
 from funcnet.derive.assignments import sizes_in
@@ -28,6 +28,8 @@ from funcnet.derive.module import arguments, draw, namespace, source
 
 DERIVED, AUTODIFF = "derived", "jax.grad"
 MEDIAN, WORST, SECONDS = 1.0, 1.3, 2.0
+BLOCK = 2e-3
+"""Seconds of calls between one of the two and the other: shorter than the machine's slow phases."""
 ROUNDING = 2e-3
 """The largest relative difference of two right float32 gradients: inverses of 256 × 256 matrices are among them."""
 
@@ -40,7 +42,7 @@ class Options:
     """Small sizes, few expressions and rounds, to see that it works."""
     size: int = 256
     """Of the first dimension that has a name; the next ones are a quarter larger each."""
-    repeats: int = 9
+    repeats: int = 99
     """Timed rounds."""
     out: Path = Path("benchmarks/results")
     """Folder for table (Markdown) and numbers (JSON)."""
@@ -108,9 +110,10 @@ def measure(case: Case, size: int, repeats: int) -> dict[str, Any]:
     """Seconds of both."""
     ways = programs(case, size)
     check_equal(case, ways)
-    times = in_blocks({label: each.run for label, each in ways.items()} | {CONTROL: control()}, repeats)
+    times = in_blocks({label: each.run for label, each in ways.items()}, repeats, block=BLOCK)
+    times |= interleaved({CONTROL: control()}, 3, warm_up=1)
     return {
-        "seconds": {label: value.tolist() for label, value in times.items()},
+        "seconds": {label: spread(value)._asdict() for label, value in times.items()},
         "ratio": float(np.median(times[DERIVED] / times[AUTODIFF])),
         "temporary": {label: each.temporary for label, each in ways.items()},
         "deriving": case.seconds,
@@ -141,7 +144,7 @@ def summary(rows: dict[str, Any], depths: dict[int, float]) -> list[str]:
 
 def line(title: str, row: dict[str, Any]) -> list[str]:
     """A row of the table."""
-    medians = [f"{1e3 * spread(np.array(row['seconds'][way])).median:.3g}" for way in (DERIVED, AUTODIFF)]
+    medians = [f"{1e3 * row['seconds'][way]['median']:.3g}" for way in (DERIVED, AUTODIFF)]
     return [title, *medians, f"{row['ratio']:.2f}"]
 
 
@@ -160,7 +163,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         ["expression", "derived, ms", "jax.grad, ms", "derived / jax.grad"],
         [line(title, row) for title, row in sorted(rows.items(), key=lambda item: item[1]["ratio"])],
     )
-    still = noise({CONTROL: np.concatenate([row["seconds"][CONTROL] for row in rows.values()])})
+    still = noise({CONTROL: np.array([row["seconds"][CONTROL]["median"] for row in rows.values()])})
     said = summary(rows, depths)
     console.print(shown(lines), *said, still, sep="\n")
     page = "\n\n".join([markdown(lines), *said, still])

@@ -78,11 +78,11 @@ BLOCK = 0.02
 """Seconds that each contender takes in each round of `in_blocks`: what is faster is called more often in a row."""
 
 
-def in_blocks(contenders: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, np.ndarray]:
+def in_blocks(contenders: Mapping[str, Callable[[], Any]], repeats: int, block: float = BLOCK) -> dict[str, np.ndarray]:
     """Seconds of one call of each, round by round; fast ones are called more often, as slow ones empty all caches."""
     for run in contenders.values():
         seconds(run)
-    calls = {label: ceil(BLOCK / seconds(run)) for label, run in contenders.items()}
+    calls = {label: ceil(block / seconds(run)) for label, run in contenders.items()}
     loops = {label: often(run, calls[label]) for label, run in contenders.items()}
     return {label: times / calls[label] for label, times in interleaved(loops, repeats, warm_up=0).items()}
 

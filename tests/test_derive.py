@@ -403,3 +403,27 @@ def test_numbers_may_be_arrays_of_one_entry():
     assert float(value) == 3
     assert grads["s"].shape == (1, 1)
     assert float(grads["s"][0, 0]) == 3
+
+
+@pytest.mark.parametrize(
+    ("source", "products"),
+    [("tr(A@X@B@X.T@C)", 5), ("tr(A@X@B@X)", 4), ("tr(X.T@A@X)", 2), ("tr(A@X@X@X)", 4), ("tr(A@X@B)", 1)],
+)
+def test_value_and_gradient_share_their_products(source, products):
+    derivation = derive(source, "X", shapes=["A=nxn", "B=nxn", "C=nxn", "X=nxn"])
+    assert derivation.source().split("def value_and_grad")[1].count(" @ ") == products
+    assert derivation.check(KEY).passed
+
+
+def test_declared_sums_are_named_where_they_are_used():
+    loss = "-y.T@log_softmax(W@x)"
+    used = str(derive(loss, "W", shapes=["W=kxd", "x=d", "y=k,sums_to_one"]))
+    assert used.count("𝟏ᵀ y = 1]") == 1
+    assert "𝟏ᵀ y = 1" not in str(derive(loss, "W", shapes=["W=kxd", "x=d", "y=k"]))
+    rows = str(derive("-sum(Y*log_softmax(X))", "X", shapes=["X=nxk", "Y=nxk,sums_to_one"]))
+    assert rows.count("Y 𝟏 = 𝟏]") == 1
+
+
+def test_a_row_that_meets_a_column_stands_in_front():
+    derivation = derive("-y.T@log_softmax(a)", "a", shapes=["a=k", "y=k"])
+    assert str(derivation.gradient["a"]) == "(yᵀ 𝟏) softmax(a) − y"

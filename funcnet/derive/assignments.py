@@ -31,7 +31,7 @@ def free_name(wanted: str, taken: Iterable[str]) -> str:
 def statements(parts: Sequence[tuple[str, Expression]], names: Names) -> list[str]:
     """`name = code` for each part, with parts of them that occur more than once computed once."""
     computed = ordered([replaced(e, _computable) for _, e in parts])
-    counts = Counter(key(arg) for node in _all(computed) for arg in node.args)
+    counts = Counter(key(arg) for node in _all(computed) for arg in node.args) + Counter(map(key, computed))
     lines: list[str] = []
     numbers = itertools.count(1)
     taken = {name for name, _ in parts} | {name for e in computed for name in symbols_of(e)}

@@ -1,20 +1,25 @@
 """A derivation as text, as LaTeX, and as a page of its own."""
 
 import html
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from funcnet.derive.expression import Expression
+from funcnet.derive.expression import Expression, ones, symbols_of, walk
 from funcnet.derive.printing import latex, mathml, text
 from funcnet.derive.rules import RULES
 
 
 class Line(NamedTuple):
-    """One equation: what stands left of the sign (None: what stood right of the last one), right of it, and why."""
+    """One equation: what stands left of the sign (None: what stood right of the last one), right of it, and why.
+
+    Besides the rule that may be a declared property, as in 1ᵀ y = 1: what is left of its sign, and what right.
+    """
 
     left: Expression | None
     right: Expression
     rule: int
+    given: tuple[tuple[Expression, Expression], ...]
 
 
 class Section(NamedTuple):
@@ -36,12 +41,32 @@ def sections(derivation: Any) -> Iterator[Section]:
         value = derivation.loss if stage.name is None else values[stage.name]
         lines, last = [], None
         for step in stage.steps:
-            lines.append(
-                Line(None if last is not None and text(step.before) == last else step.before, step.after, step.rule)
-            )
+            left = None if last is not None and text(step.before) == last else step.before
+            lines.append(Line(left, step.after, step.rule, _given(step.before, step.after)))
             last = text(step.after)
         name = LOSS if stage.name is None else named(stage.name)
         yield Section(name, value, tuple(lines), tuple((of(target), term) for target, term in stage.found))
+
+
+def _given(before: Expression, after: Expression) -> tuple[tuple[Expression, Expression], ...]:
+    """The sums declared to be 1 that a step uses: of the symbols that occur in fewer places behind it."""
+    left, right = _places(before), _places(after)
+    used = [s for s in symbols_of(before).values() if "sums_to_one" in s.traits and left[s.data] > right[s.data]]
+    return tuple(
+        (Expression("matmul", (ones(1, s.shape[0]), s)), ones(1))
+        if s.shape[1] == 1
+        else (Expression("matmul", (s, ones(s.shape[1])), (s.shape[0], 1)), ones(s.shape[0]))
+        for s in used
+    )
+
+
+def _places(e: Expression) -> Counter[str]:
+    """In how many places each symbol occurs."""
+    found: dict[str, Counter[str]] = {}
+    for node in walk(e):
+        own = [node.data] if node.op == "symbol" else []
+        found[node.digest] = sum((found[arg.digest] for arg in node.args), Counter(own))
+    return found[e.digest]
 
 
 def named(name: str) -> Expression:
@@ -69,10 +94,11 @@ def as_text(derivation: Any) -> str:
     for section in sections(derivation):
         if derivation.forward:
             lines += [f"{text(section.name)} = {text(section.value)}", ""]
-        for left, right, rule in section.lines:
+        for left, right, rule, given in section.lines:
             if left is not None:
                 lines.append(f"    {text(left)}")
-            lines.append(f"      = {text(right)}    [{rule}: {RULES[rule].name}]")
+            why = "; ".join([f"{rule}: {RULES[rule].name}", *(f"{text(a)} = {text(b)}" for a, b in given)])
+            lines.append(f"      = {text(right)}    [{why}]")
         lines += [f"    so {text(target)} has the term {text(term)}" for target, term in section.found]
         lines.append("")
     lines += [f"{text(target)} = {text(value)}" for target, value in results(derivation)]
@@ -84,9 +110,10 @@ def as_latex(derivation: Any) -> str:
     rows = [rf"\ell &= {latex(derivation.expression)}"]
     rows += [rf"{latex(named(name))} &= {latex(value)}" for name, value in derivation.forward]
     for section in sections(derivation):
-        for left, right, rule in section.lines:
+        for left, right, rule, given in section.lines:
             shown = "" if left is None else latex(left)
-            rows.append(rf"{shown} &= {latex(right)} && \text{{({rule}: {RULES[rule].name})}}")
+            why = rf"{rule}: {RULES[rule].name}" + "".join(f"; ${latex(a)} = {latex(b)}$" for a, b in given)
+            rows.append(rf"{shown} &= {latex(right)} && \text{{({why})}}")
         rows += [rf"&\Rightarrow {latex(target)}: {latex(term)}" for target, term in section.found]
     rows += [rf"{latex(target)} &= {latex(value)}" for target, value in results(derivation)]
     return "\\begin{align*}\n" + " \\\\\n".join(rows) + "\n\\end{align*}"
@@ -136,10 +163,9 @@ def as_html(derivation: Any) -> str:
     for section in sections(derivation):
         parts.append(f"<details open><summary>{_equation(section.name, section.value)}</summary>")
         current: Expression | None = None
-        for left, right, rule in section.lines:
-            current = current if left is None else left
-            parts.append(_step(current, right, rule))
-            current = right
+        for line in section.lines:
+            parts.append(_step(current if line.left is None else line.left, line))
+            current = line.right
         for target, term in section.found:
             parts.append(f'<div class="result">{_equation(target, term, "∋")}</div>')
         parts.append("</details>")
@@ -150,11 +176,12 @@ def as_html(derivation: Any) -> str:
     return _PAGE.format(title="Derivation", heading=heading, body="\n".join(parts))
 
 
-def _step(left: Expression | None, right: Expression, rule: int) -> str:
-    said = RULES[rule]
+def _step(left: Expression | None, line: Line) -> str:
+    said = RULES[line.rule]
+    given = "".join(f"; {_equation(a, b)}" for a, b in line.given)
     return (
-        f'<details class="step"><summary>{_equation(None, right)} <span class="rule">{said.number}: '
-        f"{html.escape(said.name)}</span></summary>"
-        f'<div class="step">{_equation(left, right)}</div>'
+        f'<details class="step"><summary>{_equation(None, line.right)} <span class="rule">{said.number}: '
+        f"{html.escape(said.name)}{given}</span></summary>"
+        f'<div class="step">{_equation(left, line.right)}</div>'
         f'<div class="rule">{html.escape(said.statement)} ({html.escape(said.source)})</div></details>'
     )

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 
 from funcnet.derive import algebra as al
 from funcnet.derive.differentials import rebuilt
+from funcnet.derive.elementwise import flat
 from funcnet.derive.expression import Expression, is_number, number, walk
 
 Measure = Callable[[Expression], float]
@@ -38,18 +39,40 @@ def simplified(e: Expression, measure: Measure = operations) -> Expression:
 
 
 def presented(e: Expression) -> Expression:
-    """`simplified` and `gathered`: the form to be read."""
-    return gathered(simplified(e))
+    """`simplified` and `gathered`, and (bᵀ c) a for a bᵀ c: the form to be read."""
+    return _changed(gathered(simplified(e)), _scalar_in_front)
 
 
 def gathered(e: Expression) -> Expression:
     """(A B)ᵀ for Bᵀ Aᵀ and (A + B)ᵀ for Aᵀ + Bᵀ; nothing else changes."""
+    return _changed(e, _gathered)
+
+
+def _changed(e: Expression, change: Callable[[Expression], Expression]) -> Expression:
+    """With each node exchanged, operands first."""
     done: dict[str, Expression] = {}
     for node in walk(e):
         args = tuple(done[arg.digest] for arg in node.args)
+        if node.op == "mul":
+            args = tuple(flat("mul", args))
         same = all(new is old for new, old in zip(args, node.args, strict=True))
-        done[node.digest] = _gathered(node if same else Expression(node.op, args, node.shape, node.data, node.traits))
+        new = node if same else Expression(node.op, args, node.shape, node.data, node.traits)
+        done[node.digest] = change(new)
     return done[e.digest]
+
+
+def _scalar_in_front(e: Expression) -> Expression:
+    """A product in which a row meets a column before the end, as a scalar times the rest."""
+    if e.op != "matmul" or e.is_scalar:
+        return e
+    rows = [i for i, factor in enumerate(e.args) if factor.shape[0] == 1]
+    columns = [i for i, factor in enumerate(e.args) if factor.shape[1] == 1]
+    between = [(i, j + 1) for i in rows for j in columns if i < j]
+    if not between:
+        return e
+    i, j = max(between, key=lambda ends: ends[1] - ends[0])
+    rest = (*e.args[:i], *e.args[j:])
+    return Expression("mul", (al.matmul(*e.args[i:j]), _scalar_in_front(al.matmul(*rest))), e.shape)
 
 
 def _gathered(e: Expression) -> Expression:
