@@ -4,6 +4,9 @@ Start with `MLP`, `init`, `value_and_grad` and `fit`; `help(funcnet.losses)` and
 formulas.
 """
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from funcnet import activations, checking, derive, layouts, losses, sweeps, training
 from funcnet.activations import (
     Activation,
@@ -51,6 +54,9 @@ from funcnet.per_example import (
 )
 from funcnet.training import fit
 from funcnet.types import Layer, Params
+
+if TYPE_CHECKING:
+    from funcnet import estimators as estimators
 
 __all__ = [
     "MLP",
@@ -116,3 +122,10 @@ __all__ = [
     "value_and_grad",
     "weighted_grad_sum",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """`funcnet.estimators`, imported when it is first asked for: it needs scikit-learn, which the others do not."""
+    if name == "estimators":
+        return importlib.import_module("funcnet.estimators")
+    raise AttributeError(f"module 'funcnet' has no attribute {name!r}")

@@ -1,0 +1,169 @@
+"""How an estimator is trained: passes until nothing gets better, or L-BFGS."""
+
+import warnings
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+from scipy.optimize import OptimizeResult, minimize
+from sklearn.exceptions import ConvergenceWarning
+
+from funcnet.estimators import passes
+from funcnet.estimators.solvers import solver_of, with_settings
+from funcnet.training.epoch import new_state
+from funcnet.training.metrics import task_of
+from funcnet.types import Params
+
+SMALLEST_RATE = 1e-6
+"""scikit-learn's: learning_rate="adaptive" stops below."""
+LARGEST_BATCH = 200
+LEAST_PROGRESS = 4
+"""L-BFGS has converged when an iteration lowers the loss by fewer units of its last place."""
+
+
+def forget(estimator: Any) -> None:
+    """Begin all that is kept about a run."""
+    estimator.t_ = 0
+    estimator.loss_curve_ = []
+    estimator.validation_loss_curve_ = estimator.validation_scores_ = estimator.best_validation_score_ = None
+    estimator.best_loss_ = None if estimator.early_stopping else np.inf
+    estimator._no_improvement_count = 0
+    estimator._best_params = None
+    estimator._rate = estimator._first_rate = estimator.learning_rate_init
+
+
+def train(estimator: Any, data: Any, validation: Any, incremental: bool) -> None:
+    """Train on data: until nothing gets better, or `incremental` in one pass."""
+    iterations = 1 if incremental else estimator.max_iter
+    if estimator._first_rate != estimator.learning_rate_init:
+        estimator._rate = estimator._first_rate = estimator.learning_rate_init
+    if not estimator.early_stopping and estimator.best_loss_ is None:
+        estimator.best_loss_ = np.inf
+    if validation is not None and estimator.validation_scores_ is None:
+        estimator.validation_scores_, estimator.validation_loss_curve_ = [], []
+        estimator.best_validation_score_ = -np.inf
+    if estimator.solver == "lbfgs":
+        _by_lbfgs(estimator, data, validation, iterations)
+    else:
+        _by_passes(estimator, data, validation, iterations, incremental)
+    if validation is not None and estimator.restore_best_weights and estimator._best_params is not None:
+        estimator._params = estimator._best_params
+    if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(estimator._params)):
+        raise ValueError(
+            f"training met parameters that are not finite in iteration {estimator.n_iter_}: "
+            "scale X (and y), or take a smaller learning_rate_init"
+        )
+
+
+def _by_passes(estimator: Any, data: Any, validation: Any, iterations: int, incremental: bool) -> None:
+    n, net, optimizer = len(data.x), estimator.net_, solver_of(estimator)
+    size = _batch_size(estimator, n)
+    examples, task = passes.padded(*data), task_of(net)
+    state = new_state(estimator._key, estimator._params, optimizer)
+    before = estimator._state
+    if before is not None and jax.tree.structure(before) == jax.tree.structure(state.opt_state):
+        state = state._replace(opt_state=before)
+    random = estimator._random if estimator.shuffle else None
+    rate = None
+    try:
+        for number in range(1, iterations + 1):
+            if rate != estimator._rate:
+                rate = estimator._rate
+                state = state._replace(opt_state=with_settings(state.opt_state, estimator, rate))
+            state, loss = passes.run(net, optimizer, passes.order(n, size, random), state, examples, task)
+            estimator._params, estimator._key, estimator._state = state.params, state.key, state.opt_state
+            estimator.t_, estimator.n_iter_ = estimator.t_ + n, number
+            _note(estimator, state.params, float(loss), validation)
+            if not np.isfinite(estimator.loss_) or _is_over(estimator):
+                break
+            if number == iterations and not incremental:
+                _warn(f"max_iter={iterations} iterations were not enough to converge")
+    except KeyboardInterrupt:
+        warnings.warn("training was interrupted; what was learned is kept", stacklevel=5)
+
+
+def _batch_size(estimator: Any, n: int) -> int:
+    if estimator.solver == "gauss-newton":
+        return n
+    if estimator.batch_size == "auto":
+        return min(LARGEST_BATCH, n)
+    if estimator.batch_size > n:
+        warnings.warn(f"batch_size {estimator.batch_size} is more than the {n} examples; it is {n} now", stacklevel=6)
+    return min(estimator.batch_size, n)
+
+
+def _note(estimator: Any, params: Params, loss: float, validation: Any) -> None:
+    """Keep curves and the best parameters, and count iterations without progress."""
+    estimator.loss_ = loss
+    estimator.loss_curve_.append(loss)
+    say = [f"Iteration {estimator.n_iter_}, loss = {loss:.8f}"]
+    if validation is not None:
+        out = passes.outputs(estimator.net_, params, validation.x)
+        values = np.asarray(passes.losses(estimator.net_, *passes.padded(out, validation.y, validation.weights)[:2]))
+        mean = float(np.average(values[: len(out)], weights=validation.weights))
+        score = estimator._score(out, validation.y, validation.weights)
+        estimator.validation_loss_curve_.append(mean)
+        estimator.validation_scores_.append(score)
+        say.append(f"validation loss = {mean:.8f}, score = {score:.6f}")
+    if estimator.verbose:
+        print("; ".join(say))
+    if estimator.early_stopping:
+        better = estimator.validation_scores_[-1] >= estimator.best_validation_score_ + estimator.tol
+    else:
+        better = loss <= estimator.best_loss_ - estimator.tol
+        estimator.best_loss_ = min(loss, estimator.best_loss_)
+    estimator._no_improvement_count = 0 if better else estimator._no_improvement_count + 1
+    if validation is not None and estimator.validation_scores_[-1] > estimator.best_validation_score_:
+        estimator.best_validation_score_, estimator._best_params = estimator.validation_scores_[-1], params
+
+
+def _is_over(estimator: Any) -> bool:
+    """Whether nothing gets better any more; first the learning rate may fall."""
+    by_rate = estimator.solver == "sgd"
+    if by_rate and estimator.learning_rate == "invscaling":
+        estimator._rate = estimator.learning_rate_init / (estimator.t_ + 1) ** estimator.power_t
+    if estimator._no_improvement_count <= estimator.n_iter_no_change:
+        return False
+    estimator._no_improvement_count = 0
+    if by_rate and estimator.learning_rate == "adaptive" and estimator._rate > SMALLEST_RATE:
+        estimator._rate /= 5
+        if estimator.verbose:
+            print(f"learning rate is {estimator._rate:g} now")
+        return False
+    if estimator.verbose:
+        what = "validation score" if estimator.early_stopping else "training loss"
+        print(f"{what} did not improve by tol={estimator.tol:g} in {estimator.n_iter_no_change} iterations")
+    return True
+
+
+def _by_lbfgs(estimator: Any, data: Any, validation: Any, iterations: int) -> None:
+    """SciPy's L-BFGS-B, as in scikit-learn."""
+    net, examples = estimator.net_, passes.padded(*data)
+    start, unravel = ravel_pytree(estimator._params)
+    estimator.n_iter_ = 0
+
+    def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
+        value, grads = passes.value_and_grad(net, unravel(jnp.asarray(flat, start.dtype)), examples)
+        return float(value), np.asarray(ravel_pytree(grads)[0], np.float64)
+
+    def after(intermediate_result: OptimizeResult) -> None:
+        estimator.n_iter_ += 1
+        _note(estimator, unravel(jnp.asarray(intermediate_result.x, start.dtype)), intermediate_result.fun, validation)
+        if estimator.early_stopping and estimator._no_improvement_count > estimator.n_iter_no_change:
+            raise StopIteration
+
+    limits = {"maxiter": iterations, "maxfun": estimator.max_fun, "gtol": estimator.tol}
+    least = {"ftol": LEAST_PROGRESS * float(jnp.finfo(start.dtype).eps)}
+    found = minimize(
+        objective, np.asarray(start, np.float64), jac=True, method="L-BFGS-B", callback=after, options=limits | least
+    )
+    estimator._params, estimator.loss_ = unravel(jnp.asarray(found.x, start.dtype)), float(found.fun)
+    estimator.t_ += found.nfev * len(data.x)
+    if found.nit >= iterations or found.nfev >= estimator.max_fun:
+        _warn(f"L-BFGS did not converge in {found.nit} iterations and {found.nfev} evaluations")
+
+
+def _warn(what: str) -> None:
+    warnings.warn(f"{what}: raise max_iter, or scale X", ConvergenceWarning, stacklevel=6)
