@@ -114,4 +114,4 @@ def _halves(factors: Chain) -> Iterator[list[Chain]]:
 
 def _reading(a: Chain, b: Chain) -> float:
     """Of the sum over Aᵀ ∘ B, half of it for Aᵀ where that is not at hand."""
-    return entries(_whole(a)) * (1 + (_whole(a).op != "T"))
+    return float(entries(_whole(a)) * (1 + (_whole(a).op != "T")))

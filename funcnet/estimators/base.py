@@ -19,7 +19,7 @@ from funcnet.estimators.examples import Data, Role, checked_weights, dense, spli
 from funcnet.estimators.loop import forget, train
 from funcnet.estimators.pickling import as_plain, from_plain
 from funcnet.estimators.settings import check_settings
-from funcnet.estimators.start import are_large, folded, initial_parameters, prior_of
+from funcnet.estimators.start import are_large, folded, initial_parameters, saying_the_mean
 from funcnet.gradients import loss, value_and_grad
 from funcnet.losses import Loss
 from funcnet.network import MLP
@@ -134,13 +134,13 @@ class BaseMLP(BaseEstimator):
             validation = None
             if validation_data is not None:
                 validation = self._data(*validation_parts(validation_data), "held out")
+            random = check_random_state(self.random_state)
             if first:
-                self._start(data)
+                self._start(data, random)
             self.net_ = self._network(data)
-            if self.early_stopping and validation is None:
-                seed = int(self._random.integers(SEEDS))
-                data, validation = split(data, self.validation_fraction, seed, self._has_classes(data))
-            train(self, data, validation, incremental)
+            if self.early_stopping and validation is None and self.solver != "lbfgs":
+                data, validation = split(data, self.validation_fraction, random, self._has_classes(data))
+            train(self, data, validation, random, incremental)
         return self
 
     @contextlib.contextmanager
@@ -180,15 +180,13 @@ class BaseMLP(BaseEstimator):
             raise ValueError(f"X must hold numbers below {np.finfo(dtype).max:.3g}, the largest of {dtype}")
         return features
 
-    def _start(self, data: Data) -> None:
+    def _start(self, data: Data, random: np.random.RandomState) -> None:
         """Forget what was learned, and draw new parameters."""
-        seed = int(check_random_state(self.random_state).randint(SEEDS))
-        self._random = np.random.default_rng(seed)
         self._state: State | None = None
         self.net_ = self._network(data, first=True)
-        prior = prior_of(self.net_.loss, data.y, data.weights, self.net_.widths[-1])
-        self._params = initial_parameters(self._random, self.net_, prior, data.x.dtype)
-        self._key = jax.random.key(seed + 1)
+        params = initial_parameters(random, self.net_, data.x.dtype)
+        self._params = saying_the_mean(params, self.net_.loss, data.y, data.weights)
+        self._key = jax.random.key(int(random.randint(SEEDS)) if self.dropout else 0)
         forget(self)
 
     def _network(self, data: Data, first: bool = False) -> MLP:

@@ -45,7 +45,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         momentum: For solver "sgd".
         nesterovs_momentum: For solver "sgd".
         early_stopping: Whether to stop on the score of a validation set: `validation_fraction` of the data, or
-            `validation_data` of `fit`.
+            `validation_data` of `fit`; for solver "lbfgs" the latter alone.
         validation_fraction: The share of the data.
         beta_1: For solver "adam".
         beta_2: For solver "adam".

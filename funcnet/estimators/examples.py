@@ -54,7 +54,7 @@ def validation_parts(validation_data: Any) -> tuple[Any, Any, Any]:
     return validation_data[0], validation_data[1], validation_data[2] if len(validation_data) == 3 else None
 
 
-def split(data: Data, share: float, seed: int, stratified: bool) -> tuple[Data, Data]:
+def split(data: Data, share: float, random: np.random.RandomState, stratified: bool) -> tuple[Data, Data]:
     """Training data, and a share of it for validation.
 
     Raises:
@@ -66,5 +66,5 @@ def split(data: Data, share: float, seed: int, stratified: bool) -> tuple[Data, 
             f"validation_fraction must leave at least {least} examples for validation; {share} of {len(data.x)} "
             f"leaves {left}"
         )
-    parts: Any = train_test_split(*data, random_state=seed, test_size=share, stratify=data.y if stratified else None)
+    parts: Any = train_test_split(*data, random_state=random, test_size=share, stratify=data.y if stratified else None)
     return Data(*parts[::2]), Data(*parts[1::2])

@@ -7,10 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
+from numpy.random import RandomState
 from scipy.optimize import OptimizeResult, minimize
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import shuffle
 
 from funcnet.estimators import passes
+from funcnet.estimators.examples import Data
 from funcnet.estimators.solvers import solver_of, with_settings
 from funcnet.training.epoch import new_state
 from funcnet.training.metrics import task_of
@@ -19,8 +22,8 @@ from funcnet.types import Params
 SMALLEST_RATE = 1e-6
 """scikit-learn's: learning_rate="adaptive" stops below."""
 LARGEST_BATCH = 200
-LEAST_PROGRESS = 4
-"""L-BFGS has converged when an iteration lowers the loss by fewer units of its last place."""
+LEAST_PROGRESS = 2.2e-9, 4
+"""L-BFGS has converged when an iteration lowers the loss by less, relatively, or by fewer units of its last place."""
 
 
 def forget(estimator: Any) -> None:
@@ -34,12 +37,12 @@ def forget(estimator: Any) -> None:
     estimator._rate = estimator._first_rate = estimator.learning_rate_init
 
 
-def train(estimator: Any, data: Any, validation: Any, incremental: bool) -> None:
+def train(estimator: Any, data: Data, validation: Data | None, random: RandomState, incremental: bool) -> None:
     """Train on data: until nothing gets better, or `incremental` in one pass."""
     iterations = 1 if incremental else estimator.max_iter
     if estimator._first_rate != estimator.learning_rate_init:
         estimator._rate = estimator._first_rate = estimator.learning_rate_init
-    if not estimator.early_stopping and estimator.best_loss_ is None:
+    if not _stops_early(estimator, validation) and estimator.best_loss_ is None:
         estimator.best_loss_ = np.inf
     if validation is not None and estimator.validation_scores_ is None:
         estimator.validation_scores_, estimator.validation_loss_curve_ = [], []
@@ -47,7 +50,7 @@ def train(estimator: Any, data: Any, validation: Any, incremental: bool) -> None
     if estimator.solver == "lbfgs":
         _by_lbfgs(estimator, data, validation, iterations)
     else:
-        _by_passes(estimator, data, validation, iterations, incremental)
+        _by_passes(estimator, data, validation, random, iterations, incremental)
     if validation is not None and estimator.restore_best_weights and estimator._best_params is not None:
         estimator._params = estimator._best_params
     if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(estimator._params)):
@@ -57,7 +60,14 @@ def train(estimator: Any, data: Any, validation: Any, incremental: bool) -> None
         )
 
 
-def _by_passes(estimator: Any, data: Any, validation: Any, iterations: int, incremental: bool) -> None:
+def _stops_early(estimator: Any, validation: Data | None) -> bool:
+    """Whether what counts is the score of a validation set."""
+    return estimator.early_stopping and validation is not None
+
+
+def _by_passes(
+    estimator: Any, data: Data, validation: Data | None, random: RandomState, iterations: int, incremental: bool
+) -> None:
     n, net, optimizer = len(data.x), estimator.net_, solver_of(estimator)
     size = _batch_size(estimator, n)
     examples, task = passes.padded(*data), task_of(net)
@@ -65,14 +75,15 @@ def _by_passes(estimator: Any, data: Any, validation: Any, iterations: int, incr
     before = estimator._state
     if before is not None and jax.tree.structure(before) == jax.tree.structure(state.opt_state):
         state = state._replace(opt_state=before)
-    random = estimator._random if estimator.shuffle else None
-    rate = None
+    numbers, rate = np.arange(n), None
     try:
         for number in range(1, iterations + 1):
             if rate != estimator._rate:
                 rate = estimator._rate
                 state = state._replace(opt_state=with_settings(state.opt_state, estimator, rate))
-            state, loss = passes.run(net, optimizer, passes.order(n, size, random), state, examples, task)
+            if estimator.shuffle:
+                numbers = np.asarray(shuffle(numbers, random_state=random))  # once more, as in scikit-learn
+            state, loss = passes.run(net, optimizer, passes.order(numbers, size), state, examples, task)
             estimator._params, estimator._key, estimator._state = state.params, state.key, state.opt_state
             estimator.t_, estimator.n_iter_ = estimator.t_ + n, number
             _note(estimator, state.params, float(loss), validation)
@@ -94,7 +105,7 @@ def _batch_size(estimator: Any, n: int) -> int:
     return min(estimator.batch_size, n)
 
 
-def _note(estimator: Any, params: Params, loss: float, validation: Any) -> None:
+def _note(estimator: Any, params: Params, loss: float, validation: Data | None) -> None:
     """Keep curves and the best parameters, and count iterations without progress."""
     estimator.loss_ = loss
     estimator.loss_curve_.append(loss)
@@ -109,7 +120,7 @@ def _note(estimator: Any, params: Params, loss: float, validation: Any) -> None:
         say.append(f"validation loss = {mean:.8f}, score = {score:.6f}")
     if estimator.verbose:
         print("; ".join(say))
-    if estimator.early_stopping:
+    if _stops_early(estimator, validation):
         better = estimator.validation_scores_[-1] >= estimator.best_validation_score_ + estimator.tol
     else:
         better = loss <= estimator.best_loss_ - estimator.tol
@@ -138,7 +149,7 @@ def _is_over(estimator: Any) -> bool:
     return True
 
 
-def _by_lbfgs(estimator: Any, data: Any, validation: Any, iterations: int) -> None:
+def _by_lbfgs(estimator: Any, data: Data, validation: Data | None, iterations: int) -> None:
     """SciPy's L-BFGS-B, as in scikit-learn."""
     net, examples = estimator.net_, passes.padded(*data)
     start, unravel = ravel_pytree(estimator._params)
@@ -151,11 +162,12 @@ def _by_lbfgs(estimator: Any, data: Any, validation: Any, iterations: int) -> No
     def after(intermediate_result: OptimizeResult) -> None:
         estimator.n_iter_ += 1
         _note(estimator, unravel(jnp.asarray(intermediate_result.x, start.dtype)), intermediate_result.fun, validation)
-        if estimator.early_stopping and estimator._no_improvement_count > estimator.n_iter_no_change:
+        patience_is_over = estimator._no_improvement_count > estimator.n_iter_no_change
+        if _stops_early(estimator, validation) and patience_is_over:
             raise StopIteration
 
     limits = {"maxiter": iterations, "maxfun": estimator.max_fun, "gtol": estimator.tol}
-    least = {"ftol": LEAST_PROGRESS * float(jnp.finfo(start.dtype).eps)}
+    least = {"ftol": max(LEAST_PROGRESS[0], LEAST_PROGRESS[1] * float(jnp.finfo(start.dtype).eps))}
     found = minimize(
         objective, np.asarray(start, np.float64), jac=True, method="L-BFGS-B", callback=after, options=limits | least
     )

@@ -46,11 +46,12 @@ def capacity(n: int) -> int:
     return -(-n // grain) * grain
 
 
-def order(n: int, batch_size: int, random: np.random.Generator | None) -> Order:
-    """A pass over n rows, in a random order or, without a generator, in their own."""
+def order(numbers: Int[np.ndarray, " n"], batch_size: int) -> Order:
+    """A pass over rows of these numbers."""
+    n = len(numbers)
     batches = -(-n // batch_size)
     rows = np.zeros((capacity(batches), capacity(n) if batches == 1 else batch_size), np.int32)
-    rows.reshape(-1)[:n] = np.arange(n) if random is None else random.permutation(n)
+    rows.reshape(-1)[:n] = numbers
     return Order(rows, n, batches)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from funcnet.activations import Activation, sigmoid
+from funcnet.activations import Activation, relu, sigmoid
 from funcnet.data.standardisation import Standardisation
 from funcnet.losses import Loss
 from funcnet.network import MLP
@@ -16,16 +16,8 @@ LARGEST_FEATURES = 20.0
 """The root mean square of all features from which on standardize="auto" standardises."""
 
 
-def initial_parameters(random: np.random.Generator, net: MLP, prior: np.ndarray, dtype: Any) -> Params:
-    """Parameters drawn as in scikit-learn, but for the last biases, with which the network first says the mean target.
-
-    All are uniform between ±√(6 / (n_in + n_out)), √2 in the place of √6 for the sigmoid.
-
-    Args:
-        random: The generator.
-        net: The network.
-        prior: The last biases.
-        dtype: The dtype of all of them.
+def initial_parameters(random: np.random.RandomState, net: MLP, dtype: Any) -> Params:
+    """Parameters drawn as scikit-learn draws them: all uniform between ±√(6 / (n_in + n_out)), for the sigmoid √2.
 
     References:
         Glorot, Bengio 2010, Understanding the difficulty of training deep feedforward neural networks.
@@ -35,24 +27,19 @@ def initial_parameters(random: np.random.Generator, net: MLP, prior: np.ndarray,
         bound = math.sqrt((2 if activation == sigmoid else 6) / (n_in + n_out))
         return Layer(*(jnp.asarray(random.uniform(-bound, bound, shape), dtype) for shape in ((n_in, n_out), n_out)))
 
-    sizes = zip(net.widths[:-1], net.widths[1:], net.activations, strict=True)
-    layers = [layer(*each) for each in sizes]
-    return (*layers[:-1], layers[-1]._replace(b=jnp.asarray(prior, dtype)))
+    before = net.activations[:-1] or (relu,)
+    sizes = zip(net.widths[:-1], net.widths[1:], (*net.activations[:-1], before[-1]), strict=True)
+    return tuple(layer(*each) for each in sizes)
 
 
-def prior_of(loss: Loss, y: np.ndarray, weights: np.ndarray, outputs: int) -> np.ndarray:
-    """The outputs that stand for the mean target: the mean itself, its logarithm, logits of the classes' shares."""
-    if y.ndim == 1:
-        shares = np.bincount(y, weights, outputs)
-        return np.log(np.maximum(shares, shares.sum() / (1 + len(y))) / shares.sum())
+def saying_the_mean(params: Params, loss: Loss, y: np.ndarray, weights: np.ndarray) -> Params:
+    """With last biases by which a regression begins at the mean target (poisson: at its logarithm)."""
+    if loss.logits and loss.name != "poisson":
+        return params
     mean = np.average(y.astype(np.float64), axis=0, weights=weights)
-    least = 1 / (1 + len(y))
     if loss.name == "poisson":
-        return np.log(np.maximum(mean, least))
-    if loss.logits:
-        share = np.clip(mean, least, 1 - least)
-        return np.log(share) - np.log1p(-share)
-    return mean
+        mean = np.log(np.maximum(mean, 1 / (1 + len(y))))
+    return (*params[:-1], params[-1]._replace(b=jnp.asarray(mean, params[-1].b.dtype)))
 
 
 def are_large(x: np.ndarray) -> bool:
