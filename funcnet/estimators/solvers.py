@@ -1,7 +1,7 @@
 """Solvers by scikit-learn's names, as Optax transformations whose settings can change without compiling anew."""
 
 from functools import cache
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import optax
 
@@ -23,6 +23,7 @@ OWN = ("kfac", "gauss-newton")
 SOLVERS = ("lbfgs", *INJECTED, *OWN)
 
 
+@runtime_checkable
 class Settings(Protocol):
     """What a solver is made from: an estimator."""
 
