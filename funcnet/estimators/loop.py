@@ -6,16 +6,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jax.flatten_util import ravel_pytree
 from numpy.random import RandomState
 from scipy.optimize import OptimizeResult, minimize
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import shuffle
 
 from funcnet.estimators import passes
 from funcnet.estimators.examples import Data
 from funcnet.estimators.solvers import solver_of, with_settings
-from funcnet.training.epoch import new_state
+from funcnet.training.epoch import State, new_state
 from funcnet.training.metrics import task_of
 from funcnet.types import Params
 
@@ -71,28 +71,51 @@ def _by_passes(
     n, net, optimizer = len(data.x), estimator.net_, solver_of(estimator)
     size = _batch_size(estimator, n)
     examples, task = passes.padded(*data), task_of(net)
-    state = new_state(estimator._key, estimator._params, optimizer)
-    before = estimator._state
-    if before is not None and jax.tree.structure(before) == jax.tree.structure(state.opt_state):
-        state = state._replace(opt_state=before)
-    numbers, rate = np.arange(n), None
+    state = _first_state(estimator, optimizer)
+    alone = incremental or validation is not None or estimator.learning_rate != "constant"
+    together = 1 if alone else passes.at_once(n, size)
+    rate, numbers, done = None, np.arange(n), 0
     try:
-        for number in range(1, iterations + 1):
+        while done < iterations:
             if rate != estimator._rate:
                 rate = estimator._rate
                 state = state._replace(opt_state=with_settings(state.opt_state, estimator, rate))
-            if estimator.shuffle:
-                numbers = np.asarray(shuffle(numbers, random_state=random))  # once more, as in scikit-learn
-            state, loss = passes.run(net, optimizer, passes.order(numbers, size), state, examples, task)
+            drawn = []
+            for _ in range(min(together, iterations - done)):
+                numbers = _shuffled(numbers, random) if estimator.shuffle else numbers
+                drawn.append(numbers)
+            plan, before = passes.orders(drawn, size, together), state
+            state, losses = passes.run(net, optimizer, plan, before, examples, task)
+            for number, loss in enumerate(losses.tolist(), 1):
+                estimator.t_, estimator.n_iter_ = estimator.t_ + n, done + number
+                _note(estimator, state.params, loss, validation)
+                if over := not np.isfinite(loss) or _is_over(estimator):
+                    break
+            if number < plan.passes:  # the same steps again, but only to here
+                state, _ = passes.run(net, optimizer, plan._replace(passes=number), before, examples, task)
+            done += number
             estimator._params, estimator._key, estimator._state = state.params, state.key, state.opt_state
-            estimator.t_, estimator.n_iter_ = estimator.t_ + n, number
-            _note(estimator, state.params, float(loss), validation)
-            if not np.isfinite(estimator.loss_) or _is_over(estimator):
+            if over:
                 break
-            if number == iterations and not incremental:
+        else:
+            if not incremental:
                 _warn(f"max_iter={iterations} iterations were not enough to converge")
     except KeyboardInterrupt:
         warnings.warn("training was interrupted; what was learned is kept", stacklevel=5)
+
+
+def _first_state(estimator: Any, optimizer: optax.GradientTransformation) -> State:
+    """With what the solver kept, if it is this solver's."""
+    state, kept = new_state(estimator._key, estimator._params, optimizer), estimator._state
+    fits = kept is not None and jax.tree.structure(kept) == jax.tree.structure(state.opt_state)
+    return state._replace(opt_state=kept) if fits else state
+
+
+def _shuffled(numbers: np.ndarray, random: RandomState) -> np.ndarray:
+    """As `sklearn.utils.shuffle`, once more for each pass."""
+    order = np.arange(len(numbers))
+    random.shuffle(order)
+    return numbers[order]
 
 
 def _batch_size(estimator: Any, n: int) -> int:

@@ -1,5 +1,6 @@
 """Passes over data in padded sizes, so that other numbers of rows and of batches compile nothing anew."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -22,18 +23,24 @@ BLOCK = 4096
 FEWEST = 16
 
 
-class Order(NamedTuple):
-    """Which rows each batch of a pass sees, in arrays that are as large as those of similar passes.
+TOGETHER = 32
+"""Batches of one call, which of small data take no longer than calling."""
+
+
+class Orders(NamedTuple):
+    """Which rows each batch of some passes sees, in arrays that are as large as those of similar data.
 
     Attributes:
         rows: The numbers of the rows, batch by batch; behind the last there is filling.
         count: How many rows there are.
         batches: How many batches they make.
+        passes: How many passes are to be run.
     """
 
-    rows: Int[np.ndarray, "batches batch"]
+    rows: Int[np.ndarray, "passes batches batch"]
     count: int
     batches: int
+    passes: int
 
 
 def capacity(n: int) -> int:
@@ -46,13 +53,18 @@ def capacity(n: int) -> int:
     return -(-n // grain) * grain
 
 
-def order(numbers: Int[np.ndarray, " n"], batch_size: int) -> Order:
-    """A pass over rows of these numbers."""
-    n = len(numbers)
+def at_once(n: int, batch_size: int) -> int:
+    """How many passes to run in one call."""
+    return max(1, TOGETHER // capacity(-(-n // batch_size)))
+
+
+def orders(numbers: Sequence[Int[np.ndarray, " n"]], batch_size: int, passes: int) -> Orders:
+    """Passes over rows of these numbers, filled up to so many."""
+    n = len(numbers[0])
     batches = -(-n // batch_size)
-    rows = np.zeros((capacity(batches), capacity(n) if batches == 1 else batch_size), np.int32)
-    rows.reshape(-1)[:n] = numbers
-    return Order(rows, n, batches)
+    rows = np.zeros((passes, capacity(batches), capacity(n) if batches == 1 else batch_size), np.int32)
+    rows.reshape(passes, -1)[: len(numbers), :n] = numbers
+    return Orders(rows, n, batches, len(numbers))
 
 
 def padded(x: Any, y: Any, weights: Any) -> Examples:
@@ -68,31 +80,38 @@ def averaged(net: MLP, weight: Float[Array, ""]) -> MLP:
 
 
 def _run(
-    net: MLP, optimizer: optax.GradientTransformation, plan: Order, state: State, data: Examples, task: Task
-) -> tuple[State, Float[Array, ""]]:
-    """One pass: the state behind it, and its mean loss, each batch's taken before its step."""
-    key, dropout_key = jax.random.split(state.key)
+    net: MLP, optimizer: optax.GradientTransformation, plan: Orders, state: State, data: Examples, task: Task
+) -> tuple[State, Float[Array, " passes"]]:
+    """Some passes: the state behind them, and the mean loss of each, each batch's taken before its step."""
     rows = jnp.asarray(plan.rows)
-    present = (jnp.arange(rows.size, dtype=jnp.int32) < plan.count).reshape(rows.shape)
-
-    def advance(i: Int[Array, ""], carry: tuple[State, Array, Array]) -> tuple[State, Array, Array]:
-        before, loss, weight = carry
-        x, y, w = (array[rows[i]] for array in data)
-        batch = Examples(x, y, jnp.where(present[i], w, 0))
-        own_key = None if net.dropout is None else jax.random.fold_in(dropout_key, i)
-        after, sums = step(averaged(net, jnp.sum(batch.weights)), optimizer, before, batch, own_key, task)
-        return after, loss + sums.loss, weight + sums.weight
-
+    _, *shape = rows.shape
+    present = (jnp.arange(shape[0] * shape[1], dtype=jnp.int32) < plan.count).reshape(shape)
     zero = jnp.zeros((), data.x.dtype)
-    state, loss, weight = jax.lax.fori_loop(0, plan.batches, advance, (state._replace(key=key), zero, zero))
-    return state, loss / weight
+
+    def pass_over(number: Int[Array, ""], carry: tuple[State, Array]) -> tuple[State, Array]:
+        before, means = carry
+        key, dropout_key = jax.random.split(before.key)
+
+        def advance(i: Int[Array, ""], carry: tuple[State, Array, Array]) -> tuple[State, Array, Array]:
+            state, loss, weight = carry
+            x, y, w = (array[rows[number, i]] for array in data)
+            batch = Examples(x, y, jnp.where(present[i], w, 0))
+            own_key = None if net.dropout is None else jax.random.fold_in(dropout_key, i)
+            state, sums = step(averaged(net, jnp.sum(batch.weights)), optimizer, state, batch, own_key, task)
+            return state, loss + sums.loss, weight + sums.weight
+
+        after, loss, weight = jax.lax.fori_loop(0, plan.batches, advance, (before._replace(key=key), zero, zero))
+        return after, means.at[number].set(loss / weight)
+
+    return jax.lax.fori_loop(0, plan.passes, pass_over, (state, jnp.zeros(rows.shape[0], data.x.dtype)))
 
 
 def run(
-    net: MLP, optimizer: optax.GradientTransformation, plan: Order, state: State, data: Examples, task: Task
-) -> tuple[State, Float[Array, ""]]:
-    """One pass over the data, compiled once for all numbers of rows of the same capacity."""
-    return compiled(_run, net)(net, optimizer, plan, state, data, task)
+    net: MLP, optimizer: optax.GradientTransformation, plan: Orders, state: State, data: Examples, task: Task
+) -> tuple[State, Float[np.ndarray, " passes"]]:
+    """Some passes over the data, compiled once for all numbers of rows of the same capacity."""
+    state, means = compiled(_run, net)(net, optimizer, plan, state, data, task)
+    return state, np.asarray(means)[: plan.passes]
 
 
 @jax.jit
