@@ -127,5 +127,8 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """`funcnet.estimators`, imported when it is first asked for: it needs scikit-learn, which the others do not."""
     if name == "estimators":
-        return importlib.import_module("funcnet.estimators")
+        try:
+            return importlib.import_module("funcnet.estimators")
+        except ModuleNotFoundError as error:
+            raise ModuleNotFoundError(f"{error}: funcnet.estimators needs the packages of funcnet[train]") from None
     raise AttributeError(f"module 'funcnet' has no attribute {name!r}")

@@ -60,7 +60,7 @@ def _gelu_third(z: Values, h: Values) -> Values:
     return z * (z * z - 4) * _density(z)
 
 
-gelu = Activation(
+gelu: Activation = Activation(
     "gelu",
     value=_gelu,
     slope=_gelu_slope,

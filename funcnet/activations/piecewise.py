@@ -101,11 +101,13 @@ def _exponential_linear(name: str, alpha: float, scale: float, initializer: Sche
     )
 
 
-identity = Activation("identity", value=_identity, slope=_identity_slope, curvature=zero, third=zero)
+identity: Activation = Activation("identity", value=_identity, slope=_identity_slope, curvature=zero, third=zero)
 
-relu = Activation("relu", value=jax.nn.relu, slope=_relu_slope, curvature=zero, third=zero, initializer="he")
+relu: Activation = Activation(
+    "relu", value=jax.nn.relu, slope=_relu_slope, curvature=zero, third=zero, initializer="he"
+)
 
-leaky_relu = Activation(
+leaky_relu: Activation = Activation(
     "leaky_relu",
     value=partial(_leaky_relu, negative_slope=0.01),
     slope=partial(_leaky_relu_slope, negative_slope=0.01),
@@ -115,6 +117,6 @@ leaky_relu = Activation(
     initializer="he",
 )
 
-elu = _exponential_linear("elu", alpha=1.0, scale=1.0, initializer="he")
+elu: Activation = _exponential_linear("elu", alpha=1.0, scale=1.0, initializer="he")
 
-selu = _exponential_linear("selu", alpha=SELU_ALPHA, scale=SELU_SCALE, initializer="lecun")
+selu: Activation = _exponential_linear("selu", alpha=SELU_ALPHA, scale=SELU_SCALE, initializer="lecun")

@@ -177,7 +177,7 @@ def _gelu_tanh_third(z: Values, h: Values) -> Values:
     return 3 * second + z * third
 
 
-sigmoid = Activation(
+sigmoid: Activation = Activation(
     "sigmoid",
     value=at_least_float32(jax.nn.sigmoid),
     slope=_sigmoid_slope,
@@ -185,7 +185,7 @@ sigmoid = Activation(
     third=_sigmoid_third,
 )
 
-softplus = Activation(
+softplus: Activation = Activation(
     "softplus",
     value=at_least_float32(jax.nn.softplus),
     slope=_softplus_slope,
@@ -193,11 +193,11 @@ softplus = Activation(
     third=_sigmoid_curvature,
 )
 
-tanh = Activation(
+tanh: Activation = Activation(
     "tanh", value=at_least_float32(jnp.tanh), slope=_tanh_slope, curvature=_tanh_curvature, third=_tanh_third
 )
 
-silu = Activation(
+silu: Activation = Activation(
     "silu",
     value=at_least_float32(jax.nn.silu),
     slope=_silu_slope,
@@ -206,7 +206,7 @@ silu = Activation(
     initializer="he",
 )
 
-gelu_tanh = Activation(
+gelu_tanh: Activation = Activation(
     "gelu_tanh",
     value=_gelu_tanh,
     slope=_gelu_tanh_slope,

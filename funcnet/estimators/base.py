@@ -7,7 +7,6 @@ from typing import Any, Self
 import jax
 import jax.numpy as jnp
 import numpy as np
-from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
@@ -16,6 +15,7 @@ from funcnet.checking import GradientReport, check_gradient
 from funcnet.data.standardisation import fit_standardisation, standardise
 from funcnet.estimators import passes
 from funcnet.estimators.examples import Data, Role, checked_weights, dense, split, validation_parts
+from funcnet.estimators.foundation import BaseEstimator
 from funcnet.estimators.loop import forget, train
 from funcnet.estimators.pickling import as_plain, from_plain
 from funcnet.estimators.settings import check_settings
@@ -183,7 +183,7 @@ class BaseMLP(BaseEstimator):
     def _start(self, data: Data, random: np.random.RandomState) -> None:
         """Forget what was learned, and draw new parameters."""
         self._state: State | None = None
-        self.net_ = self._network(data, first=True)
+        self.net_: MLP = self._network(data, first=True)
         params = initial_parameters(random, self.net_, data.x.dtype)
         self._params = saying_the_mean(params, self.net_.loss, data.y, data.weights)
         self._key = jax.random.key(int(random.randint(SEEDS)) if self.dropout else 0)
@@ -249,7 +249,6 @@ class BaseMLP(BaseEstimator):
             )
 
     def __sklearn_is_fitted__(self) -> bool:
-        """Whether there is something to predict with."""
         return hasattr(self, "_params")
 
     @property
@@ -287,7 +286,7 @@ class BaseMLP(BaseEstimator):
 
     def __getstate__(self) -> dict[str, Any]:
         """Arrays and plain values, so that a pickle holds no functions."""
-        state: Any = super().__getstate__()
+        state = super().__getstate__()
         return as_plain(dict(state))
 
     def __setstate__(self, state: dict[str, Any]) -> None:

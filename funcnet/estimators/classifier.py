@@ -5,7 +5,6 @@ from typing import Any, Self
 
 import numpy as np
 from scipy.special import expit, log_expit, log_softmax, softmax
-from sklearn.base import ClassifierMixin
 from sklearn.metrics import accuracy_score
 from sklearn.utils import column_or_1d
 from sklearn.utils.class_weight import compute_sample_weight
@@ -14,6 +13,7 @@ from sklearn.utils.multiclass import check_classification_targets, type_of_targe
 
 from funcnet.estimators.base import BaseMLP, runs_in_passes
 from funcnet.estimators.examples import Data, Role
+from funcnet.estimators.foundation import ClassifierMixin
 from funcnet.losses import Loss, label_smoothed, sigmoid_cross_entropy, softmax_cross_entropy
 from funcnet.numbers import check_share
 
@@ -183,7 +183,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         self._multilabel = kind == "multilabel-indicator"
         y = y if self._multilabel else column_or_1d(y, warn=True)
         if role == "new":
-            self.classes_ = np.arange(y.shape[1]) if self._multilabel else np.unique(y)
+            self.classes_: np.ndarray[Any, Any] = np.arange(y.shape[1]) if self._multilabel else np.unique(y)
         if role != "held out" and self.class_weight is not None:
             weights = weights * compute_sample_weight(self.class_weight, y).astype(weights.dtype)
         if self._multilabel:

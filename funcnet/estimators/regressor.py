@@ -3,12 +3,12 @@
 from typing import Any, Self
 
 import numpy as np
-from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
 from sklearn.utils.metaestimators import available_if
 
 from funcnet.estimators.base import BaseMLP, runs_in_passes
 from funcnet.estimators.examples import Role
+from funcnet.estimators.foundation import RegressorMixin
 from funcnet.losses import Loss, absolute_error, half_squared_error, huber, poisson
 
 

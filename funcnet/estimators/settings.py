@@ -1,5 +1,6 @@
 """The parameters of an estimator, checked when it is fitted, as scikit-learn asks."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ from funcnet.estimators.solvers import SOLVERS
 from funcnet.numbers import check_at_least_zero, check_count, check_limit, check_positive, check_share
 
 SCHEDULES = ("constant", "invscaling", "adaptive")
-NUMBERS = {
+NUMBERS: dict[str, Callable[[str, Any], Any]] = {
     "alpha": check_at_least_zero,
     "learning_rate_init": check_positive,
     "power_t": check_at_least_zero,

@@ -1,5 +1,6 @@
 """Solvers by scikit-learn's names, as Optax transformations whose settings can change without compiling anew."""
 
+from collections.abc import Callable
 from functools import cache
 from typing import Any, Protocol, runtime_checkable
 
@@ -14,7 +15,7 @@ def _sgd(learning_rate: Any, momentum: Any, nesterov: bool) -> optax.GradientTra
     return optax.chain(optax.scale_by_learning_rate(learning_rate), optax.trace(momentum, nesterov))
 
 
-INJECTED = {
+INJECTED: dict[str, tuple[Callable[..., optax.GradientTransformation], tuple[str, ...]]] = {
     "adam": (optax.adam, ("b1", "b2", "eps")),
     "rmsprop": (optax.rmsprop, ("eps",)),
     "sgd": (_sgd, ("momentum",)),

@@ -221,7 +221,7 @@ def _probabilities(outputs: Outputs) -> Outputs:
     return _softmax(outputs).p
 
 
-sigmoid_cross_entropy = Loss(
+sigmoid_cross_entropy: Loss = Loss(
     "sigmoid_cross_entropy",
     value=_sigmoid_cross_entropy,
     gradient=_sigmoid_cross_entropy_gradient,
@@ -232,7 +232,7 @@ sigmoid_cross_entropy = Loss(
     inverse_link=at_least_float32(jax.nn.sigmoid),
 )
 
-softmax_cross_entropy = Loss(
+softmax_cross_entropy: Loss = Loss(
     "softmax_cross_entropy",
     value=_softmax_cross_entropy,
     gradient=_softmax_cross_entropy_gradient,

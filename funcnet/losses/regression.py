@@ -163,7 +163,7 @@ def _poisson_hessian_factor(outputs: Outputs, y: RealTargets) -> Factor:
     return diagonal(jnp.exp(0.5 * outputs))
 
 
-half_squared_error = Loss(
+half_squared_error: Loss = Loss(
     "half_squared_error",
     value=_half_squared_error,
     gradient=_half_squared_error_gradient,
@@ -171,7 +171,7 @@ half_squared_error = Loss(
     hessian_factor=_half_squared_error_hessian_factor,
 )
 
-absolute_error = Loss(
+absolute_error: Loss = Loss(
     "absolute_error",
     value=_absolute_error,
     gradient=_absolute_error_gradient,
@@ -179,7 +179,7 @@ absolute_error = Loss(
     hessian_factor=_absolute_error_hessian_factor,
 )
 
-poisson = Loss(
+poisson: Loss = Loss(
     "poisson",
     value=_poisson,
     gradient=_poisson_gradient,
