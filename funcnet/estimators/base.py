@@ -44,68 +44,41 @@ def runs_in_passes(estimator: Any) -> bool:
 class BaseMLP(BaseEstimator):
     """A multilayer perceptron with scikit-learn's parameters; see `MLPClassifier` and `MLPRegressor`."""
 
-    def __init__(
-        self,
-        *,
-        loss: str,
-        hidden_layer_sizes: Any,
-        activation: Any,
-        solver: Any,
-        alpha: float,
-        batch_size: Any,
-        learning_rate: str,
-        learning_rate_init: float,
-        power_t: float,
-        max_iter: int,
-        shuffle: bool,
-        random_state: Any,
-        tol: float,
-        verbose: bool,
-        warm_start: bool,
-        momentum: float,
-        nesterovs_momentum: bool,
-        early_stopping: bool,
-        validation_fraction: float,
-        beta_1: float,
-        beta_2: float,
-        epsilon: float,
-        n_iter_no_change: int,
-        max_fun: int,
-        standardize: Any,
-        dtype: Any,
-        dropout: float,
-        restore_best_weights: bool,
-        device: Any,
-    ) -> None:
-        self.loss = loss
-        self.hidden_layer_sizes = hidden_layer_sizes
-        self.activation = activation
-        self.solver = solver
-        self.alpha = alpha
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.learning_rate_init = learning_rate_init
-        self.power_t = power_t
-        self.max_iter = max_iter
-        self.shuffle = shuffle
-        self.random_state = random_state
-        self.tol = tol
-        self.verbose = verbose
-        self.warm_start = warm_start
-        self.momentum = momentum
-        self.nesterovs_momentum = nesterovs_momentum
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.beta_1 = beta_1
-        self.beta_2 = beta_2
-        self.epsilon = epsilon
-        self.n_iter_no_change = n_iter_no_change
-        self.max_fun = max_fun
-        self.standardize = standardize
-        self.dtype = dtype
-        self.dropout = dropout
-        self.restore_best_weights = restore_best_weights
-        self.device = device
+    loss: str
+    hidden_layer_sizes: Any
+    activation: Any
+    solver: Any
+    alpha: float
+    batch_size: Any
+    learning_rate: str
+    learning_rate_init: float
+    power_t: float
+    max_iter: int
+    shuffle: bool
+    random_state: Any
+    tol: float
+    verbose: bool
+    warm_start: bool
+    momentum: float
+    nesterovs_momentum: bool
+    early_stopping: bool
+    validation_fraction: float
+    beta_1: float
+    beta_2: float
+    epsilon: float
+    n_iter_no_change: int
+    max_fun: int
+    standardize: Any
+    dtype: Any
+    dropout: float
+    restore_best_weights: bool
+    device: Any
+
+    def _keep(self, parameters: dict[str, Any]) -> None:
+        """Parameters as they are given, for scikit-learn to copy and change; `fit` checks them."""
+        for name, value in parameters.items():
+            if name not in ("self", "__class__"):
+                setattr(self, name, value)
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None, validation_data: Any = None) -> Self:
         """Train, from the start or with `warm_start` from where the last call ended, its optimizer's state included.

@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING, Any, Self
 
+__all__ = ["BaseEstimator", "ClassifierMixin", "RegressorMixin"]
+
 if TYPE_CHECKING:
 
     class BaseEstimator:

@@ -179,7 +179,7 @@ def _by_lbfgs(estimator: Any, data: Data, validation: Data | None, iterations: i
     estimator.n_iter_ = 0
 
     def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
-        value, grads = passes.value_and_grad(net, unravel(jnp.asarray(flat, start.dtype)), examples)
+        value, grads = passes.whole_value_and_grad(net, unravel(jnp.asarray(flat, start.dtype)), examples)
         return float(value), np.asarray(ravel_pytree(grads)[0], np.float64)
 
     def after(intermediate_result: OptimizeResult) -> None:

@@ -115,7 +115,7 @@ def run(
 
 
 @jax.jit
-def value_and_grad(net: MLP, params: Params, data: Examples) -> tuple[Float[Array, ""], Params]:
+def whole_value_and_grad(net: MLP, params: Params, data: Examples) -> tuple[Float[Array, ""], Params]:
     """The loss of all examples, with scikit-learn's penalty, and its gradient."""
     return Objective(averaged(net, jnp.sum(data.weights)), data, None).value_and_grad(params)
 

@@ -77,6 +77,8 @@ class MLPRegressor(RegressorMixin, BaseMLP):
     True
     """
 
+    huber_delta: float
+
     def __init__(
         self,
         loss: str = "squared_error",
@@ -111,38 +113,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         restore_best_weights: bool = True,
         device: Any = None,
     ) -> None:
-        super().__init__(
-            loss=loss,
-            hidden_layer_sizes=hidden_layer_sizes,
-            activation=activation,
-            solver=solver,
-            alpha=alpha,
-            batch_size=batch_size,
-            learning_rate=learning_rate,
-            learning_rate_init=learning_rate_init,
-            power_t=power_t,
-            max_iter=max_iter,
-            shuffle=shuffle,
-            random_state=random_state,
-            tol=tol,
-            verbose=verbose,
-            warm_start=warm_start,
-            momentum=momentum,
-            nesterovs_momentum=nesterovs_momentum,
-            early_stopping=early_stopping,
-            validation_fraction=validation_fraction,
-            beta_1=beta_1,
-            beta_2=beta_2,
-            epsilon=epsilon,
-            n_iter_no_change=n_iter_no_change,
-            max_fun=max_fun,
-            standardize=standardize,
-            dtype=dtype,
-            dropout=dropout,
-            restore_best_weights=restore_best_weights,
-            device=device,
-        )
-        self.huber_delta = huber_delta
+        self._keep(locals())
 
     @available_if(runs_in_passes)
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
