@@ -262,6 +262,14 @@ def test_early_stopping():
     assert len(numbers.validation_scores_) == numbers.n_iter_ < 200
 
 
+def test_divergence_with_a_validation_set_keeps_the_best():
+    model = MLPRegressor(**SMALL, solver="sgd", learning_rate_init=1e4, batch_size=50)
+    with pytest.warns(ConvergenceWarning, match="was not finite in iteration .*; the best parameters before are kept"):
+        model.fit(IRIS, IRIS[:, 0], validation_data=(IRIS, IRIS[:, 0]))
+    assert np.isfinite(model.predict(IRIS)).all()
+    assert model.score(IRIS, IRIS[:, 0]) == model.best_validation_score_
+
+
 def test_other_sizes_and_settings_compile_nothing_anew():
     model = MLPClassifier((7,), max_iter=2, random_state=0).fit(IRIS[:142], SPECIES[:142])
     model.predict(IRIS[:20])
@@ -370,7 +378,7 @@ def test_data_that_does_not_fit():
         MLPRegressor("poisson", **SMALL).fit(IRIS, IRIS[:, 0])
     with pytest.raises(ValueError, match=r"X must hold numbers below 3\.4e"):
         MLPClassifier(**SMALL, dtype="float32", standardize=False).fit(IRIS * 1e39, SPECIES)
-    with pytest.raises(ValueError, match="parameters that are not finite in iteration"):
+    with pytest.raises(ValueError, match="the loss or a parameter was not finite in iteration"):
         MLPRegressor(**SMALL, solver="sgd", learning_rate_init=1e9).fit(IRIS, IRIS[:, 0])
 
 

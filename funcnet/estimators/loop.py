@@ -51,13 +51,16 @@ def train(estimator: Any, data: Data, validation: Data | None, random: RandomSta
         _by_lbfgs(estimator, data, validation, iterations)
     else:
         _by_passes(estimator, data, validation, random, iterations, incremental)
-    if validation is not None and estimator.restore_best_weights and estimator._best_params is not None:
+    restored = validation is not None and estimator.restore_best_weights and estimator._best_params is not None
+    if restored:
         estimator._params = estimator._best_params
-    if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(estimator._params)):
-        raise ValueError(
-            f"training met parameters that are not finite in iteration {estimator.n_iter_}: "
-            "scale X (and y), or take a smaller learning_rate_init"
-        )
+    finite = all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(estimator._params))
+    if np.isfinite(estimator.loss_) and finite:
+        return
+    said = f"the loss or a parameter was not finite in iteration {estimator.n_iter_}"
+    if not restored:
+        raise ValueError(f"{said}: scale X (and y), or take a smaller learning_rate_init")
+    warnings.warn(f"{said}; the best parameters before are kept", ConvergenceWarning, stacklevel=4)
 
 
 def _stops_early(estimator: Any, validation: Data | None) -> bool:
