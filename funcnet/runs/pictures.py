@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from matplotlib.figure import Figure
 
 from funcnet.interchange import write_whole
+from funcnet.runs.outcome import confusion_counts
 
 SUFFIXES = (".png", ".pdf", ".svg")
 READABLE = 30
@@ -43,8 +44,7 @@ def confusion(
 ) -> Figure:
     """How many examples of each class were taken for which."""
     k = len(class_names)
-    counts = np.zeros((k, k), int)
-    np.add.at(counts, (truth, predicted), 1)
+    counts = confusion_counts(truth, predicted, k)
     size = min(12.0, 2.5 + 0.45 * k)
     figure = Figure(figsize=(size, size), layout="constrained")
     axes = figure.subplots()
