@@ -48,7 +48,7 @@ def network_in_words(setup: Setup) -> str:
     hidden = " and ".join(f"{width}" for width in net.widths[1:-1])
     layers = f"{hidden} hidden {options['activation']} units" if hidden else "no hidden units"
     count = sum((before + 1) * after for before, after in zip(net.widths[:-1], net.widths[1:], strict=True))
-    outputs = "classes" if setup.task == "classification" else "outputs"
+    outputs = "classes" if setup.task == "classification" else "outputs" if net.widths[-1] > 1 else "output"
     dropout = f", dropout {net.dropout:g}" if net.dropout else ""
     rate = "" if options["learning_rate"] is None else f" at a learning rate of {options['learning_rate']:g}"
     schedule = f" ({options['schedule']})" if options["schedule"] else ""
@@ -56,7 +56,7 @@ def network_in_words(setup: Setup) -> str:
     return (
         f"A network of {net.widths[0]} inputs, {layers} and {net.widths[-1]} {outputs}: {count:,} parameters{dropout}. "
         f"Trained on {len(setup.parts['train'].x):,} examples by {options['optimizer']}{rate}{schedule}, {batches}, "
-        f"to lower {net.loss.name}."
+        f"to lower {options['loss']}."
     )
 
 
@@ -68,10 +68,8 @@ def glance(trained: Trained) -> Element:
         for name, value in summary.get(part, {}).items():
             if name != "mean_absolute_error" or part == "test":
                 pairs.append((f"{part} {WORDS[name]}", measured_text(name, value)))
-    for part in ("validation", "train"):
-        losses = trained.result.history.get(f"{part}_loss")
-        if losses is not None and 0 < kept <= len(losses):
-            pairs.append((f"{part} loss", f"{losses[kept - 1]:.4f}"))
+    part = "validation" if "validation_loss" in trained.result.history else "train"
+    pairs.append((f"{part} loss", f"{trained.result.history[f'{part}_loss'][kept - 1]:.4f}"))
     if summary["privacy"]:
         pairs.append((f"ε at δ = {summary['privacy']['delta']:g}", f"{summary['privacy']['epsilon']:.3g}"))
     pairs += [("epochs", f"{summary['epochs']}"), ("seconds in all", f"{summary['seconds']:.1f}")]
@@ -113,7 +111,7 @@ def proof_section(trained: Trained) -> Element:
 
     rows = [row("loss", "", errors=[each.leaves[0].error for each in proof])]
     for number, (shape, errors) in enumerate(layer_errors(net, proof), 1):
-        rows.append(row(str(number), f"{shape[0]} × {shape[1]}", errors=errors))
+        rows.append(row(str(number), f"{shape[0]}\u00a0×\u00a0{shape[1]}", errors=errors))
     note = paragraph(
         "Before training, loss and closed-form gradient of the first batch were compared with jax.grad in float64. "
         "Errors are the largest of weights and biases, in units of last place: eps times the largest entry."

@@ -36,6 +36,8 @@ def axes_of(xlabel: str, ylabel: str) -> Axes:
     axes.tick_params(which="both", color=LINE, labelcolor=MUTED, labelsize=9)
     axes.grid(color=LINE, linewidth=0.6)
     axes.set_axisbelow(True)
+    if xlabel == "epoch":
+        axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_xlabel(xlabel, color=MUTED, size=9.5)
     axes.set_ylabel(ylabel, color=MUTED, size=9.5)
     return axes
@@ -57,7 +59,7 @@ def drawing(axes: Any, label: str, name: str) -> Element:
         root.remove(style)  # of all the page
     for part in root.iter():
         part.tag = part.tag.rpartition("}")[2]
-        part.text = part.tail = None if not (part.text or "").strip() else part.text
+        part.text, part.tail = ((text or "").strip() or None for text in (part.text, part.tail))
         if _XLINK in part.attrib:
             part.set("href", part.attrib.pop(_XLINK).replace("#", f"#{name}-"))
         for attribute in ("style", "clip-path"):
@@ -105,6 +107,8 @@ def curves(history: Mapping[str, np.ndarray], metric: str, kept: int | None) -> 
     finite = np.concatenate([values[np.isfinite(values)] for values in columns.values()])
     if metric == "loss" and finite.size and finite.min() > 0 and finite.max() > SPAN * finite.min():
         axes.set_yscale("log")
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter("")
     place = "upper right" if metric == "loss" else "lower right"
     axes.legend(frameon=False, loc=place, labelcolor=INK, fontsize=9)
     ends = ", ".join(f"{part} {values[0]:.4g} to {values[-1]:.4g}" for part, values in columns.items())
@@ -115,8 +119,8 @@ def rates(values: Float[np.ndarray, " epochs"]) -> Element:
     """The learning rate over epochs."""
     axes = axes_of("epoch", "learning rate")
     axes.plot(np.arange(1, len(values) + 1), values, color=FIRST, linewidth=1.6)
-    axes.ticklabel_format(axis="y", scilimits=(-3, 4), useMathText=True)
-    axes.yaxis.get_offset_text().set_color(MUTED)
+    axes.locator_params(axis="y", nbins=5)
+    axes.yaxis.set_major_formatter("{x:g}")
     return drawing(axes, f"learning rate over {len(values)} epochs, {values.max():.3g} at most", "rates")
 
 

@@ -25,6 +25,8 @@ TARGETS = 12
 EXAMPLES = 16
 FEATURES = 5
 UNITS = 64
+FULL = 0.995
+"""The share of the weights that lie within the scale of colours: a single large one is not to pale all others."""
 
 
 def share_text(share: Any) -> str:
@@ -37,7 +39,7 @@ def confusion_section(found: Outcome) -> Element:
     names, truth, labels = found.dataset.class_names, found.dataset.y, found.predictions.labels
     assert labels is not None
     counts = confusion_counts(truth, labels, len(names))
-    note = paragraph(f"{found.part} part: {np.trace(counts):,} of {len(truth):,} examples are right. ")
+    note = paragraph(f"{found.part.capitalize()} part: {np.trace(counts):,} of {len(truth):,} examples are right.")
     if len(names) <= MATRIX:
         return section("confusion", "Confusion of classes", note, _matrix(counts, names))
     return section("confusion", "Confusion of classes", note, *_mistakes(counts, names))
@@ -109,9 +111,13 @@ def residual_section(found: Outcome) -> Element:
         ]
     columns = ("target", "R²", "mean absolute error", "root mean square error", "mean error")
     more = f" The first {TARGETS} of {len(names)} targets are shown." if len(names) > TARGETS else ""
-    note = paragraph(f"{found.part} part: {len(y):,} examples, in the units of the data.{more}")
+    note = paragraph(f"{found.part.capitalize()} part: {len(y):,} examples, in the units of the data.{more}")
     return section(
-        "residuals", "Residuals", note, table("Errors", columns, rows), element("div", *drawn, class_="charts")
+        "residuals",
+        "Residuals",
+        note,
+        table("Errors of each target", columns, rows),
+        element("div", *drawn, class_="charts"),
     )
 
 
@@ -126,11 +132,11 @@ def examples_section(trained: Trained, found: Outcome) -> Element:
         return section("examples", "Examples", paragraph("Training was private: no examples are shown."))
     wrong = most_wrong(found, EXAMPLES)
     if found.predictions.labels is None:
-        note = paragraph(f"{found.part} part: the largest errors, in standard deviations of the targets.")
+        note = paragraph(f"{found.part.capitalize()} part: the largest errors, in standard deviations of the targets.")
         return section("examples", "Furthest from the truth", note, _examples(trained, found, wrong))
     total = int(np.sum(found.predictions.labels != found.dataset.y))
-    most = f"the {len(wrong)} of the {total:,} wrong ones" if total > len(wrong) else f"all {total} wrong ones"
-    said = f"{found.part} part: {most}, by how far the class predicted is ahead of the true one."
+    most = f"the {len(wrong)} of the {total:,} wrong ones" if total > len(wrong) else f"{'the only wrong one' if total == 1 else f'all {total} wrong ones'}"
+    said = f"{found.part.capitalize()} part: {most}, by how far the class predicted is ahead of the true one."
     return section(
         "examples",
         "Examples",
@@ -138,7 +144,9 @@ def examples_section(trained: Trained, found: Outcome) -> Element:
         paragraph(said if total else f"Every example of the {found.part} part is right."),
         _examples(trained, found, wrong) if total else None,
         element("h3", "Most uncertain"),
-        paragraph(f"{found.part} part: right or wrong, where the two leading classes are closest together."),
+        paragraph(
+            f"{found.part.capitalize()} part: right or wrong, where the two leading classes are closest together."
+        ),
         _examples(trained, found, most_uncertain(found, EXAMPLES)),
     )
 
@@ -160,7 +168,7 @@ def _picture(found: Outcome, i: int, side: int, ink: bool) -> Element:
         names, right = found.dataset.class_names, labels[i] == found.dataset.y[i]
         true, said, kind = names[found.dataset.y[i]], names[labels[i]], "right" if right else "wrong"
         second = np.argsort(values[i])[-2] if right else found.dataset.y[i]
-        lines = [f"{values[i, labels[i]]:.3f}", f" against {values[i, second]:.3f}"]
+        lines = [f"{values[i, labels[i]]:.2f} against {values[i, second]:.2f}"]
         lines += [f" for {names[second]}"] if right else []
     image = element(
         "img", src=source(grey(found.dataset.x[i], side, ink)), alt=f"example {i + 1}: {true}, predicted {said}"
@@ -205,7 +213,7 @@ def units_section(trained: Trained) -> Element | None:
     w = np.asarray(trained.model.params[0].w, np.float64)
     norms = np.linalg.norm(w, axis=0)
     shown = np.sort(np.argsort(-norms, kind="stable")[:UNITS])
-    limit = float(np.abs(w[:, shown]).max()) or 1.0
+    limit = float(np.quantile(np.abs(w[:, shown]), FULL)) or 1.0
     tiles = [element("img", src=source(diverging(w[:, j], side, limit)), alt="", title=f"unit {j + 1}") for j in shown]
     which = f"the {UNITS} of {w.shape[1]} units with the largest weights" if w.shape[1] > UNITS else "all units"
     label = f"weights of {len(shown)} units as pictures of {side} by {side} pixels"

@@ -12,7 +12,7 @@ from funcnet.data import Dataset
 
 SMALLEST = 8
 """Pixels along a side: fewer features than its square may well be a table."""
-PLUS, MINUS = (196, 52, 40), (36, 84, 200)
+PLUS, MINUS = (222, 66, 50), (52, 112, 235)
 """The colours of positive and negative weights, as in the style."""
 COLOUR_TYPES = {2: 0, 3: 6}  # of PNG, by rank: grey, and red, green, blue with opacity
 

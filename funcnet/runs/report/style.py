@@ -5,7 +5,7 @@ STYLE = """
   color-scheme: light dark;
   --page: #f5f6f8; --panel: #ffffff; --ink: #1b2130; --muted: #5b6475; --line: #dfe3ea; --tile: #ffffff;
   --first: #2f5fd0; --second: #c8501e; --heat: 47, 95, 208; --good: #17744a; --bad: #b3261e; --soft: #eef2fb;
-  --plus: 196, 52, 40; --minus: 36, 84, 200;
+  --plus: 222, 66, 50; --minus: 52, 112, 235;
 }
 @media screen and (prefers-color-scheme: dark) {
   :root {
@@ -52,7 +52,8 @@ h2 + .note { margin: -.5rem 0 1rem; }
 h3 + .note { margin: -.3rem 0 .8rem; }
 .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(20rem, 100%), 1fr)); gap: 1.2rem 1.8rem; }
 .charts figcaption { font-size: .92rem; font-weight: 600; margin: 0 0 .3rem; overflow-wrap: anywhere; }
-.charts figure { max-width: 36rem; min-width: 0; }
+.scroll + .charts { margin-top: 1.6rem; }
+.charts figure { max-width: 30rem; min-width: 0; }
 .chart { display: block; width: 100%; height: auto; overflow: visible; }
 .chart * { stroke-linejoin: round; }
 .chart text { font-family: inherit; font-variant-numeric: tabular-nums; }
@@ -66,14 +67,14 @@ th, td {
 }
 thead th { color: var(--muted); font-size: .84rem; vertical-align: bottom; white-space: normal; }
 th:first-child, td:first-child { padding-left: .2rem; }
-.words { text-align: left; max-width: 24rem; overflow-wrap: anywhere; white-space: normal; }
+.words { text-align: left; max-width: 24rem; overflow-wrap: break-word; white-space: normal; }
 tbody th { font-weight: 600; }
 .right { color: var(--good); } .wrong { color: var(--bad); font-weight: 600; }
 tr.best td, tr.best th { background: var(--soft); font-weight: 600; }
 .matrix { border-collapse: separate; border-spacing: 2px; }
 .matrix th, .matrix td { border: 0; padding: .3rem .45rem; text-align: center; }
 .matrix tbody th {
-  text-align: right; padding-right: .6rem; max-width: 14rem; overflow-wrap: anywhere; white-space: normal;
+  text-align: right; padding-right: .6rem; max-width: 14rem; overflow-wrap: break-word; white-space: normal;
 }
 .matrix td.cell {
   min-width: 2.7rem; height: 2.3rem; border-radius: 5px; background: rgba(var(--heat), var(--share));
@@ -85,7 +86,8 @@ tr.best td, tr.best th { background: var(--soft); font-weight: 600; }
 .matrix thead .tall span { writing-mode: vertical-rl; transform: rotate(180deg); max-height: 9rem; overflow: hidden; }
 .pictures { display: grid; grid-template-columns: repeat(auto-fill, minmax(7.6rem, 1fr)); gap: 1.1rem .9rem; }
 .pictures img, .units img {
-  display: block; width: 100%; image-rendering: pixelated; border-radius: 5px; border: 1px solid var(--line);
+  display: block; width: 100%; image-rendering: pixelated;
+  border-radius: 5px; border: 1px solid rgba(128, 128, 128, .3);
 }
 .pictures figcaption {
   margin-top: .35rem; font-size: .82rem; line-height: 1.4; color: var(--muted); overflow-wrap: anywhere;
@@ -110,6 +112,7 @@ footer { margin: 1.5rem .25rem 0; color: var(--muted); font-size: .85rem; }
   .glance div { padding: .8rem .9rem; }
   .glance dd { font-size: 1.3rem; }
   .pictures { grid-template-columns: repeat(auto-fill, minmax(6.2rem, 1fr)); }
+  .matrix .share { padding: .2rem; font-size: .75rem; }
   .matrix td.cell { min-width: 2.1rem; height: 2rem; padding: .2rem; font-size: .85rem; }
   th, td { padding: .35rem .55rem; }
 }
