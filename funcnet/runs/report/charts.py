@@ -134,8 +134,8 @@ def predicted_against_true(truth: Float[np.ndarray, " n"], predicted: Float[np.n
         *(truth, predicted, "o"),
         **{
             "color": BOTH if many else FIRST,
-            "markersize": 3.6,
-            "alpha": 0.55,
+            "markersize": 4.5,
+            "alpha": 0.65,
             "markeredgewidth": 0,
             "rasterized": many,
         },
@@ -150,6 +150,8 @@ def residuals(errors: Float[np.ndarray, " n"], name: str) -> Element:
     axes.stairs(counts, edges, fill=True, color=FIRST, alpha=0.75)
     axes.axvline(0, color=MUTED, linewidth=1, linestyle="--")
     axes.axvline(errors.mean(), color=SECOND, linewidth=1.4, label=f"mean {errors.mean():.3g}")
+    axes.set_ylim(0, 1.2 * counts.max())  # room for the legend
+    axes.yaxis.get_major_locator().set_params(integer=True)
     axes.legend(frameon=False, loc="upper right", labelcolor=INK, fontsize=9)
     return drawing(axes, f"histogram of {len(errors):,} residuals, mean {errors.mean():.3g}", name)
 

@@ -21,7 +21,7 @@ from funcnet.runs.trained import Trained
 
 MATRIX = 30
 """More classes than these are told by the mistakes that are made most, not by a matrix."""
-TARGETS = 12
+TARGETS = 6
 EXAMPLES = 16
 FEATURES = 5
 UNITS = 64
@@ -39,10 +39,11 @@ def confusion_section(found: Outcome) -> Element:
     names, truth, labels = found.dataset.class_names, found.dataset.y, found.predictions.labels
     assert labels is not None
     counts = confusion_counts(truth, labels, len(names))
-    note = paragraph(f"{found.part.capitalize()} part: {np.trace(counts):,} of {len(truth):,} examples are right.")
+    said = f"{found.part.capitalize()} part: {np.trace(counts):,} of {len(truth):,} examples are right."
     if len(names) <= MATRIX:
-        return section("confusion", "Confusion of classes", note, _matrix(counts, names))
-    return section("confusion", "Confusion of classes", note, *_mistakes(counts, names))
+        said += " Rows are true classes, columns what they were taken for; colours are shares of the row."
+        return section("confusion", "Confusion of classes", paragraph(said), _matrix(counts, names))
+    return section("confusion", "Confusion of classes", paragraph(said), *_mistakes(counts, names))
 
 
 def _matrix(counts: Int[np.ndarray, "k k"], names: tuple[str, ...]) -> Element:
@@ -61,9 +62,7 @@ def _matrix(counts: Int[np.ndarray, "k k"], names: tuple[str, ...]) -> Element:
         )
     below = [element("td", share_text(share), class_="share") for share in shares.precision]
     body = element("table", class_="matrix")
-    body.append(
-        element("caption", "Rows are true classes, columns what they were taken for; colours are shares of the row.")
-    )
+    body.append(element("caption", "Examples by true and predicted class"))
     ends = [element("th", name, scope="col", class_="share") for name in ("examples", "recall")]
     body.append(element("thead", element("tr", element("th", "true \\ predicted", scope="col"), *heads, *ends)))
     last = element("tr", element("th", "precision", scope="row", class_="share"), *below, element("td"), element("td"))
@@ -135,7 +134,11 @@ def examples_section(trained: Trained, found: Outcome) -> Element:
         note = paragraph(f"{found.part.capitalize()} part: the largest errors, in standard deviations of the targets.")
         return section("examples", "Furthest from the truth", note, _examples(trained, found, wrong))
     total = int(np.sum(found.predictions.labels != found.dataset.y))
-    most = f"the {len(wrong)} of the {total:,} wrong ones" if total > len(wrong) else f"{'the only wrong one' if total == 1 else f'all {total} wrong ones'}"
+    most = (
+        f"the {len(wrong)} of the {total:,} wrong ones"
+        if total > len(wrong)
+        else f"{'the only wrong one' if total == 1 else f'all {total} wrong ones'}"
+    )
     said = f"{found.part.capitalize()} part: {most}, by how far the class predicted is ahead of the true one."
     return section(
         "examples",
