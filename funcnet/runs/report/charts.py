@@ -37,7 +37,7 @@ def axes_of(xlabel: str, ylabel: str) -> Axes:
     axes.grid(color=LINE, linewidth=0.6)
     axes.set_axisbelow(True)
     if xlabel == "epoch":
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.locator_params(axis="x", integer=True)
     axes.set_xlabel(xlabel, color=MUTED, size=9.5)
     axes.set_ylabel(ylabel, color=MUTED, size=9.5)
     return axes
@@ -151,7 +151,7 @@ def residuals(errors: Float[np.ndarray, " n"], name: str) -> Element:
     axes.axvline(0, color=MUTED, linewidth=1, linestyle="--")
     axes.axvline(errors.mean(), color=SECOND, linewidth=1.4, label=f"mean {errors.mean():.3g}")
     axes.set_ylim(0, 1.2 * counts.max())  # room for the legend
-    axes.yaxis.get_major_locator().set_params(integer=True)
+    axes.locator_params(axis="y", integer=True)
     axes.legend(frameon=False, loc="upper right", labelcolor=INK, fontsize=9)
     return drawing(axes, f"histogram of {len(errors):,} residuals, mean {errors.mean():.3g}", name)
 

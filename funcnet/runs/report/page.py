@@ -62,7 +62,14 @@ def check_report(path: Path) -> None:
     """
     if not os.path.lexists(path):
         return
-    if not path.is_file() or GENERATOR not in path.open("rb").read(HEAD).decode(errors="replace"):
+    if not _is_ours(path):
         raise FileExistsError(
             f"{path} is no report of a run, and would be overwritten; choose another name for the plot"
         )
+
+
+def _is_ours(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return GENERATOR.encode() in file.read(HEAD)
