@@ -339,7 +339,7 @@ def test_pictures_of_pixels():
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "one_cycle", "constant"])
-def test_learning_rates_at_the_ends_of_epochs(schedule):
+def test_learning_rates_at_the_ends_of_epochs(schedule, standard):
     options = Config(
         DataOptions("iris"),
         NetworkOptions(hidden=()),
