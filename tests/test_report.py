@@ -204,6 +204,9 @@ def test_wrong_examples_are_wrong(digits):
     leading = np.sort(values, axis=1)
     places = [int(image.get("alt").split()[1][:-1]) - 1 for image in uncertain.iter("img")]
     np.testing.assert_allclose((leading[:, -1] - leading[:, -2])[places], np.sort(leading[:, -1] - leading[:, -2])[:16])
+    captions = [words(caption) for caption in uncertain.iter("figcaption")]
+    for said, (second, first) in zip(captions, leading[places, -2:], strict=True):
+        assert f"{first:.2f} against {second:.2f}" in said
     for image, place in zip(uncertain.iter("img"), places, strict=True):
         pixels = decoded(image)
         np.testing.assert_array_equal(pixels, np.round(255 * (1 - test.x[place].reshape(8, 8))))

@@ -4,7 +4,7 @@ from typing import Any
 from xml.etree.ElementTree import Element
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 
 from funcnet.runs.outcome import (
     Outcome,
@@ -135,7 +135,7 @@ def examples_section(trained: Trained, found: Outcome) -> Element:
         return section("examples", "Furthest from the truth", note, _examples(trained, found, wrong))
     total = int(np.sum(found.predictions.labels != found.dataset.y))
     most = (
-        f"the {len(wrong)} of the {total:,} wrong ones"
+        f"the worst {len(wrong)} of {total:,} wrong ones"
         if total > len(wrong)
         else f"{'the only wrong one' if total == 1 else f'all {total} wrong ones'}"
     )
@@ -150,19 +150,24 @@ def examples_section(trained: Trained, found: Outcome) -> Element:
         paragraph(
             f"{found.part.capitalize()} part: right or wrong, where the two leading classes are closest together."
         ),
-        _examples(trained, found, most_uncertain(found, EXAMPLES)),
+        _examples(trained, found, most_uncertain(found, EXAMPLES), wavering=True),
     )
 
 
-def _examples(trained: Trained, found: Outcome, rows: Int[np.ndarray, " m"]) -> Element:
+def _examples(trained: Trained, found: Outcome, rows: Int[np.ndarray, " m"], wavering: bool = False) -> Element:
+    """Examples beside the class that the one predicted is compared with: the true one, or where it wavers the next."""
+    values, y = found.predictions.values, found.dataset.y
+    rivals = np.argsort(values[rows], axis=1)[:, -2] if wavering else y[rows]
     side = side_of(found.dataset)
     if side is None:
-        return _example_table(trained, found, rows)
+        return _example_table(trained, found, rows, rivals, "of the next class" if wavering else "of the true class")
     ink = is_ink(trained.setup.parts["train"])
-    return element("div", *(_picture(found, i, side, ink) for i in rows), class_="pictures")
+    return element(
+        "div", *(_picture(found, i, rival, side, ink) for i, rival in zip(rows, rivals, strict=True)), class_="pictures"
+    )
 
 
-def _picture(found: Outcome, i: int, side: int, ink: bool) -> Element:
+def _picture(found: Outcome, i: int, rival: Any, side: int, ink: bool) -> Element:
     """An example as a picture over what it is and what it was taken for."""
     labels, values = found.predictions
     if labels is None:
@@ -170,9 +175,8 @@ def _picture(found: Outcome, i: int, side: int, ink: bool) -> Element:
     else:
         names, right = found.dataset.class_names, labels[i] == found.dataset.y[i]
         true, said, kind = names[found.dataset.y[i]], names[labels[i]], "right" if right else "wrong"
-        second = np.argsort(values[i])[-2] if right else found.dataset.y[i]
-        lines = [f"{values[i, labels[i]]:.2f} against {values[i, second]:.2f}"]
-        lines += [f" for {names[second]}"] if right else []
+        lines = [f"{values[i, labels[i]]:.2f} against {values[i, rival]:.2f}"]
+        lines += [f" for {names[rival]}"] if rival != found.dataset.y[i] else []
     image = element(
         "img", src=source(grey(found.dataset.x[i], side, ink)), alt=f"example {i + 1}: {true}, predicted {said}"
     )
@@ -181,23 +185,25 @@ def _picture(found: Outcome, i: int, side: int, ink: bool) -> Element:
     return element("figure", image, element("figcaption", *words, *([element("br"), "".join(lines)] if lines else [])))
 
 
-def _example_table(trained: Trained, found: Outcome, rows: Int[np.ndarray, " m"]) -> Element:
+def _example_table(
+    trained: Trained, found: Outcome, rows: Int[np.ndarray, " m"], rivals: Shaped[np.ndarray, "m ..."], against: str
+) -> Element:
     """Examples as rows, with the features that the first layer weighs most."""
     labels, values = found.predictions
     leading = leading_inputs(trained.model, trained.setup.parts["train"], FEATURES)
     given = found.dataset.feature_names
     features = [given[j] if given else f"feature {j + 1}" for j in leading]
     word = "probability" if trained.setup.net.loss.logits else "score"
-    columns = ["example", "true", "predicted"] + ([] if labels is None else [word, "of the true class"]) + features
+    columns = ["example", "true", "predicted"] + ([] if labels is None else [word, against]) + features
     shown = []
-    for i in rows:
+    for i, rival in zip(rows, rivals, strict=True):
         if labels is None:
             cells = [_number_text(found.dataset.y[i]), _number_text(values[i])]
         else:
             names, y = found.dataset.class_names, found.dataset.y[i]
             kind = "words right" if labels[i] == y else "words wrong"
             cells = [names[y], element("td", names[labels[i]], class_=kind)]
-            cells += [f"{values[i, labels[i]]:.3f}", f"{values[i, y]:.3f}"]
+            cells += [f"{values[i, labels[i]]:.3f}", f"{values[i, rival]:.3f}"]
         shown.append([f"{i + 1}", *cells, *(f"{found.dataset.x[i, j]:.4g}" for j in leading)])
     caption = "With the features that the first layer weighs most" if len(leading) < found.dataset.x.shape[1] else ""
     return table(caption or "With all features", columns, shown, words=() if labels is None else (1, 2))
