@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -21,23 +21,26 @@ from rich.console import Console
 import funcnet as fn
 from funcnet.runs import (
     Config,
-    Model,
     Proof,
     Setup,
+    Trained,
+    check_report,
     measure,
     new_folder,
     prove,
     run_curves,
     run_sweep,
     set_up,
+    write_report,
     write_run,
     write_sweep,
 )
 from funcnet.runs.command_line import Output, parse, run_script
 from funcnet.runs.display import progress, proof_table, result_table, sweep_table
+from funcnet.runs.folder import REPORT
 from funcnet.runs.pictures import SUFFIXES, write_figure
 from funcnet.runs.sweep import of_the_leader, with_largest_penalties
-from funcnet.training import Result, Sweep
+from funcnet.training import Result
 from funcnet.training.preparation import Prepared
 
 PROOF_ROWS = 128
@@ -49,15 +52,6 @@ class WrongGradientError(Exception):
 
 class NothingLearnedError(Exception):
     """The first epoch already met a loss that is not finite."""
-
-
-class Trained(NamedTuple):
-    """What training gave, and how good it is; of a sweep the best network."""
-
-    setup: Setup
-    result: Result
-    model: Model
-    summary: dict[str, Any]
 
 
 @jax.jit
@@ -120,14 +114,15 @@ def train(setup: Setup, console: Console, start: float) -> Trained:
         )
     if result.failure is not None and result.epoch == 0:
         raise NothingLearnedError(f"{result.failure.place}; nothing was learned, nothing is kept")
-    return measured(setup, result, start, time.perf_counter() - began)
+    return measured(setup, result, proof, start, time.perf_counter() - began)
 
 
-def train_many(setup: Setup, words: Sequence[str], console: Console, start: float) -> tuple[Sweep, Trained]:
+def train_many(setup: Setup, words: Sequence[str], console: Console, start: float) -> Trained:
     """Prove the gradient with the largest penalties of the sweep, train all networks, and measure the best."""
     hardest = with_largest_penalties(setup, words)
     params, proof_key, _ = drawn(np.uint32(setup.config.training.seed), hardest.net)
-    check_proof(hardest, prove(hardest.net, params, *first_batch(hardest), proof_key), console)
+    proof = prove(hardest.net, params, *first_batch(hardest), proof_key)
+    check_proof(hardest, proof, console)
     began = time.perf_counter()
     with progress(console, setup.epochs, setup.task) as show:
         sweep, chosen, result = run_sweep(
@@ -137,10 +132,11 @@ def train_many(setup: Setup, words: Sequence[str], console: Console, start: floa
         raise NothingLearnedError("the loss of every network is not finite; nothing was learned, nothing is kept")
     console.print(sweep_table(sweep, setup.task))
     networks = len(sweep.history["validation_loss"][-1])
-    return sweep, measured(chosen, result, start, time.perf_counter() - began - sweep.compile_seconds, networks)
+    trained_in = time.perf_counter() - began - sweep.compile_seconds
+    return measured(chosen, result, proof, start, trained_in, networks)._replace(sweep=sweep)
 
 
-def measured(setup: Setup, result: Result, start: float, trained_in: float, networks: int = 1) -> Trained:
+def measured(setup: Setup, result: Result, proof: Proof, start: float, trained_in: float, networks: int = 1) -> Trained:
     """How good the model is on each part, and where the time went."""
     result = result._replace(history=setup.in_units(result.history))
     model = setup.model(result.state.params)
@@ -161,7 +157,7 @@ def measured(setup: Setup, result: Result, start: float, trained_in: float, netw
         "training_seconds": trained_in,
         "seconds": time.perf_counter() - start,
     }
-    return Trained(setup, result, model, summary)
+    return Trained(setup, result, model, summary, proof)
 
 
 def privacy_of(setup: Setup, result: Result) -> dict[str, float] | None:
@@ -175,7 +171,7 @@ def privacy_of(setup: Setup, result: Result) -> dict[str, float] | None:
 def output(config: Config) -> Iterator[Path | None]:
     """The folder to write the run into, if one is wanted; refused before the work is done if it could not be."""
     if config.output.run_dir is None:
-        check_plot(config.output.plot or Path("training.png"))
+        check_plot(plot_of(config))
         yield None
         return
     if config.output.plot is not None:
@@ -184,36 +180,51 @@ def output(config: Config) -> Iterator[Path | None]:
         yield folder
 
 
+def plot_of(config: Config) -> Path:
+    """Where the curves go without a run folder; the report stands beside them."""
+    return config.output.plot or Path("training.png")
+
+
 def check_plot(path: Path) -> None:
     """Refuse a picture that could not be written."""
     if path.suffix not in SUFFIXES:
         raise ValueError(f"plot must end in .png, .pdf or .svg; got {path}")
     if not path.parent.is_dir() or path.is_dir() or not os.access(path.parent, os.W_OK):
         raise ValueError(f"plot must be a file in a folder that exists and can be written; got {path}")
+    check_report(path.with_suffix(".html"))
+
+
+def keep(trained: Trained, config: Config, folder: Path | None) -> list[str]:
+    """Write what is kept of a run, and name it."""
+    if folder is None:
+        plot = plot_of(config)
+        write_figure(run_curves(trained.setup, trained.result), plot)
+        write_report(plot.with_suffix(".html"), trained)
+        return [f"Curves: {plot}", f"Report: {plot.with_suffix('.html')}"]
+    write_run(folder, trained.setup, trained.result, trained.model, trained.summary)
+    if trained.sweep is not None:
+        write_sweep(folder, trained.sweep)
+    write_report(folder / REPORT, trained)
+    return [f"Run: {config.output.run_dir}", f"Report: {Path(config.output.run_dir or '') / REPORT}"]
 
 
 def run(config: Config, console: Console) -> int:
     """Prove, train, report and keep."""
     start = time.perf_counter()
     with output(config) as folder:
-        setup, sweep = set_up(config), None
+        setup = set_up(config)
         if config.training.sweep is None:
             trained = train(setup, console, start)
         else:
-            sweep, trained = train_many(setup, config.training.sweep, console, start)
-        setup, result, model, summary = trained
-        console.print(result_table(summary))
-        if folder is not None:
-            write_run(folder, setup, result, model, summary)
-            if sweep is not None:
-                write_sweep(folder, sweep)
-        else:
-            write_figure(run_curves(setup, result), config.output.plot or Path("training.png"))
-    kept = f"Run: {config.output.run_dir}" if folder else f"Curves: {config.output.plot or 'training.png'}"
-    console.print(kept, soft_wrap=True, markup=False, highlight=False)
-    if result.failure is not None:
-        print(f"train.py: {result.failure}", file=sys.stderr)
-    return 0 if result.failure is None else 1
+            trained = train_many(setup, config.training.sweep, console, start)
+        console.print(result_table(trained.summary))
+        kept = keep(trained, config, folder)
+    for line in kept:
+        console.print(line, soft_wrap=True, markup=False, highlight=False)
+    failure = trained.result.failure
+    if failure is not None:
+        print(f"train.py: {failure}", file=sys.stderr)
+    return 0 if failure is None else 1
 
 
 def main(argv: Sequence[str] | None = None) -> int:

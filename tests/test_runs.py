@@ -245,3 +245,15 @@ def test_confusion_counts_every_example():
     cells = {(int(text.get_position()[1]), int(text.get_position()[0])): text.get_text() for text in axes.texts}
     assert cells == {(0, 0): "1", (0, 1): "1", (1, 1): "1", (2, 2): "2", (2, 0): "1"}
     assert axes.get_title() == "test part: 4 of 6 right"
+
+
+def test_names_are_no_formulas(tmp_path):
+    """Of classes and targets; Matplotlib reads what stands between dollars, and refuses what it cannot read."""
+    name = r"$\frac$"
+    truth = np.array([0, 1])
+    figure = runs.pictures.confusion(truth, truth, (name, r"\$ $"), "test")
+    runs.pictures.write_figure(figure, tmp_path / "confusion.png")
+    numbers = np.ones((3, 1))
+    figure = runs.pictures.predicted_against_true(numbers, numbers, (name,), "test")
+    runs.pictures.write_figure(figure, tmp_path / "predictions.png")
+    assert figure.axes[0].get_xlabel() == r"\$\frac\$, true"

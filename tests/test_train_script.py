@@ -40,7 +40,19 @@ def test_run(train, standard_promotion, tmp_path, capsys):
     assert "time to compile" in out
     assert "training examples a second" in out
     assert picture.read_bytes()[:4] == b"\x89PNG"
-    assert list(tmp_path.iterdir()) == [picture]
+    assert sorted(tmp_path.iterdir()) == [tmp_path / "curves.html", picture]
+    assert f"Report: {tmp_path / 'curves.html'}" in out
+    page = (tmp_path / "curves.html").read_text(encoding="utf-8")
+    for accuracy in re.findall(r"accuracy \([\d,]+ examples\) +│ +([\d.]+%)", out):
+        assert f"<dd>{accuracy}</dd>" in page
+
+
+def test_a_page_of_somebody_else_is_not_overwritten(train, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(train, "set_up", lambda config: pytest.fail("set up before the check"))
+    (tmp_path / "index.html").write_text("mine")
+    assert train.main([*FAST, "--plot", str(tmp_path / "index.png")]) == 2
+    assert "index.html is no report of a run, and would be overwritten; choose another" in capsys.readouterr().err
+    assert (tmp_path / "index.html").read_text() == "mine"
 
 
 @pytest.mark.quick
@@ -56,6 +68,8 @@ def test_a_run_is_kept_and_not_lost(train, standard_promotion, tmp_path, capsys)
     assert config["options"]["optimizer"] == "nesterov"
     assert config["options"]["dropout"] == 0.1
     assert set(config["versions"]) >= {"funcnet", "jax"}
+    assert f"Report: {folder / 'report.html'}" in out
+    assert "progression: residuals" in (folder / "report.html").read_text(encoding="utf-8")
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["examples"] == {"train": 286, "validation": 67, "test": 89}
     assert summary["examples_a_second"] > 0

@@ -126,14 +126,19 @@ _PAGE = """<!doctype html>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title>
 <style>
-body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222; }}
+:root {{ color-scheme: light dark; --page: #fff; --ink: #222; --soft: #567; --line: #ccd; --box: #f4f6fb; }}
+@media screen and (prefers-color-scheme: dark) {{
+  :root {{ --page: #14171d; --ink: #e6e9f0; --soft: #a0afc2; --line: #3a4356; --box: #1f2530; }}
+}}
+body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem;
+  color: var(--ink); background: var(--page); }}
 math {{ font-size: 1.15em; }}
-details {{ border-left: 3px solid #ccd; margin: .5rem 0; padding: .2rem 0 .2rem 1rem; }}
+details {{ border-left: 3px solid var(--line); margin: .5rem 0; padding: .2rem 0 .2rem 1rem; }}
 summary {{ cursor: pointer; }}
-.rule {{ color: #567; font-size: .9em; }}
-.result {{ background: #f4f6fb; padding: .5rem 1rem; margin: .4rem 0; }}
+.rule {{ display: inline-block; color: var(--soft); font-size: .9em; }}
+.result {{ background: var(--box); padding: .5rem 1rem; margin: .4rem 0; overflow-x: auto; }}
 .step {{ margin: .3rem 0 .3rem 1rem; overflow-x: auto; }}
-pre {{ background: #f6f6f6; padding: 1rem; overflow-x: auto; }}
+pre {{ background: var(--box); padding: 1rem; overflow-x: auto; }}
 </style>
 </head>
 <body>
@@ -180,7 +185,7 @@ def _step(left: Expression | None, line: Line) -> str:
     said = RULES[line.rule]
     given = "".join(f"; {_equation(a, b)}" for a, b in line.given)
     return (
-        f'<details class="step"><summary>{_equation(None, line.right)} <span class="rule">{said.number}: '
+        f'<details class="step"><summary>{_equation(line.left, line.right)} <span class="rule">{said.number}: '
         f"{html.escape(said.name)}{given}</span></summary>"
         f'<div class="step">{_equation(left, line.right)}</div>'
         f'<div class="rule">{html.escape(said.statement)} ({html.escape(said.source)})</div></details>'

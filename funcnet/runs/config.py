@@ -125,11 +125,12 @@ class OutputOptions:
     """What is kept."""
 
     run_dir: OpenPath = None
-    """A folder to keep the run in: config.json, metrics.csv, summary.json, model.safetensors and pictures."""
+    """A folder to keep the run in: report.html, config.json, metrics.csv, summary.json, model.safetensors, pictures."""
     overwrite: bool = False
     """Put the run in the place of the one that is there."""
     plot: OpenPath = None
-    """Where the curves go without a run folder: .png, .pdf or .svg. By default training.png."""
+    """Where the curves go without a run folder: .png, .pdf or .svg; the report stands beside them. By default
+    training.png."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from funcnet.network import MLP
-from funcnet.runs.proof import Proof
+from funcnet.runs.proof import Proof, layer_errors
 from funcnet.training.metrics import Task, metric_names
 from funcnet.training.sweep import Sweep, ranking
 
@@ -63,23 +63,30 @@ def proof_table(net: MLP, proof: Proof) -> Table:
     table = Table(title="Closed-form gradient of the first batch against jax.grad in float64")
     for column in ("layer", "weights", "largest error, float64", f"largest error, {dtype}"):
         table.add_column(column, justify="right")
-    for i, shape in enumerate(zip(net.widths[:-1], net.widths[1:], strict=True)):
-        leaves = slice(1 + 2 * i, 3 + 2 * i)  # behind the value, w and b of each layer
-        errors = [max(leaf.error for leaf in each.leaves[leaves]) for each in proof]
-        table.add_row(str(i + 1), f"{shape[0]} x {shape[1]}", *(f"{error:.2f} eps·max" for error in errors))
+    for number, (shape, errors) in enumerate(layer_errors(net, proof), 1):
+        table.add_row(str(number), f"{shape[0]} x {shape[1]}", *(f"{error:.2f} eps·max" for error in errors))
     return table
+
+
+def sweep_rows(sweep: Sweep, task: Task) -> tuple[list[str], list[list[str]]]:
+    """Heads and rows of a table of all networks of a sweep, the best first."""
+    names = (f"validation_{metric_names(task)[0]}", "validation_loss", "train_loss")
+    rows = [
+        [f"{column[number]:g}" for column in sweep.settings.values()]
+        + [f"{sweep.history[name][-1, number]:.4f}" for name in names]
+        for number in ranking(sweep.history, task)
+    ]
+    return [name.replace("_", " ") for name in (*sweep.settings, *names)], rows
 
 
 def sweep_table(sweep: Sweep, task: Task) -> Table:
     """All networks of a sweep, the best first."""
-    metric = f"validation_{metric_names(task)[0]}"
-    names = (metric, "validation_loss", "train_loss")
-    table = Table(title=f"{len(sweep.history[metric][-1])} networks, the best first")
-    for column in (*sweep.settings, *names):
-        table.add_column(column.replace("_", " "), justify="right")
-    for number in ranking(sweep.history, task):
-        own = [f"{column[number]:g}" for column in sweep.settings.values()]
-        table.add_row(*own, *(f"{sweep.history[name][-1, number]:.4f}" for name in names))
+    columns, rows = sweep_rows(sweep, task)
+    table = Table(title=f"{len(rows)} networks, the best first")
+    for column in columns:
+        table.add_column(column, justify="right")
+    for row in rows:
+        table.add_row(*row)
     return table
 
 

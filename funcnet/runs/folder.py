@@ -13,7 +13,8 @@ from funcnet.runs.model import Model, load_model
 
 CONFIG, METRICS, SUMMARY, MODEL = "config.json", "metrics.csv", "summary.json", "model.safetensors"
 CURVES, CONFUSION, PREDICTIONS, SWEEP = "curves.png", "confusion.png", "predictions.png", "sweep.csv"
-FILES = frozenset((CONFIG, METRICS, SUMMARY, MODEL, CURVES, CONFUSION, PREDICTIONS, SWEEP))
+REPORT = "report.html"
+FILES = frozenset((CONFIG, METRICS, SUMMARY, MODEL, CURVES, CONFUSION, PREDICTIONS, SWEEP, REPORT))
 """All that a run may hold; what else is in its folder is somebody's own."""
 
 

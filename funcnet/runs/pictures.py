@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from matplotlib.figure import Figure
 
 from funcnet.interchange import write_whole
+from funcnet.runs.outcome import confusion_counts
 
 SUFFIXES = (".png", ".pdf", ".svg")
 READABLE = 30
@@ -43,16 +44,16 @@ def confusion(
 ) -> Figure:
     """How many examples of each class were taken for which."""
     k = len(class_names)
-    counts = np.zeros((k, k), int)
-    np.add.at(counts, (truth, predicted), 1)
+    counts = confusion_counts(truth, predicted, k)
     size = min(12.0, 2.5 + 0.45 * k)
     figure = Figure(figsize=(size, size), layout="constrained")
     axes = figure.subplots()
     axes.imshow(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1), cmap="Blues", vmin=0, vmax=1)
     axes.set(xlabel="predicted", ylabel="true", title=f"{part} part: {np.trace(counts)} of {len(truth)} right")
     if k <= READABLE:
-        axes.set_xticks(range(k), class_names, rotation=45 if max(map(len, class_names)) > 2 else 0)
-        axes.set_yticks(range(k), class_names)
+        names = [_plain(name) for name in class_names]
+        axes.set_xticks(range(k), names, rotation=45 if max(map(len, names)) > 2 else 0)
+        axes.set_yticks(range(k), names)
         for row, column in zip(*np.nonzero(counts), strict=True):
             dark = counts[row, column] > 0.5 * counts[row].sum()
             axes.text(
@@ -74,13 +75,18 @@ def predicted_against_true(
     k = truth.shape[1]
     figure = Figure(figsize=(4.2 * k, 4.2), layout="constrained")
     for i, axes in enumerate(figure.subplots(1, k, squeeze=False)[0]):
-        name = names[i] if names else f"target {i + 1}"
+        name = _plain(names[i]) if names else f"target {i + 1}"
         ends = [min(truth[:, i].min(), predicted[:, i].min()), max(truth[:, i].max(), predicted[:, i].max())]
         axes.plot(ends, ends, color="gray", linewidth=1)
         axes.scatter(truth[:, i], predicted[:, i], s=10, alpha=0.6)
         axes.set(xlabel=f"{name}, true", ylabel=f"{name}, predicted", title=f"{part} part")
         axes.grid(alpha=0.3)
     return figure
+
+
+def _plain(name: str) -> str:
+    """A name from the data as Matplotlib shows it as it is: text between two dollars would be read as a formula."""
+    return name.replace("$", r"\$")
 
 
 def write_figure(figure: Figure, path: Path) -> None:

@@ -29,6 +29,16 @@ class Proof(NamedTuple):
         )
 
 
+def layer_errors(net: MLP, proof: Proof) -> list[tuple[tuple[int, int], list[float]]]:
+    """Of each layer the shape of its weights, and its largest error in both comparisons."""
+    leaves = [slice(1 + 2 * i, 3 + 2 * i) for i in range(net.n_layers)]  # behind the value, w and b of each layer
+    shapes = zip(net.widths[:-1], net.widths[1:], strict=True)
+    return [
+        (shape, [max(leaf.error for leaf in each.leaves[own]) for each in proof])
+        for shape, own in zip(shapes, leaves, strict=True)
+    ]
+
+
 def prove(net: MLP, params: Params, x: Any, y: Any, key: Any) -> Proof:
     """Compare value and gradient of a batch, dropout included, with `jax.value_and_grad` in float64."""
     reference = reference_value_and_grad(loss, argnums=1, compiled=True)(net, params, x, y, key=key)

@@ -13,7 +13,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from funcnet.runs.folder import CONFIG, CONFUSION, CURVES, METRICS, MODEL, PREDICTIONS, SUMMARY, SWEEP
-from funcnet.runs.model import Model, predict, save_model
+from funcnet.runs.model import Model, save_model
+from funcnet.runs.outcome import outcome
 from funcnet.runs.pictures import confusion, curves, predicted_against_true, write_figure
 from funcnet.runs.setup import Setup
 from funcnet.training.fit import Result
@@ -29,17 +30,22 @@ def write_run(folder: Path, setup: Setup, result: Result, model: Model, summary:
     Raises:
         OSError: If a file cannot be written.
     """
-    packages = PACKAGES if setup.privacy is None else (*PACKAGES, "dp-accounting")
-    versions = {name: importlib.metadata.version(name) for name in packages}
-    made = {"created": datetime.now(UTC).isoformat(timespec="seconds"), "device": jax.devices()[0].device_kind}
     options = {"options": setup.config.flat(), "trained_on": len(setup.parts["train"].x)}
-    _write_json(folder / CONFIG, {**options, "versions": versions, **made})
+    _write_json(folder / CONFIG, {**options, **origin(setup)})
     _write_json(folder / SUMMARY, summary)
     write_metrics(folder / METRICS, result.history)
     save_model(folder / MODEL, model)
     write_figure(run_curves(setup, result), folder / CURVES)
     name, figure = _outcome(setup, model)
     write_figure(figure, folder / name)
+
+
+def origin(setup: Setup) -> dict[str, Any]:
+    """With which versions a run was made, when, and on what."""
+    packages = PACKAGES if setup.privacy is None else (*PACKAGES, "dp-accounting")
+    versions = {name: importlib.metadata.version(name) for name in packages}
+    now, device = datetime.now(UTC).isoformat(timespec="seconds"), jax.devices()[0].device_kind
+    return {"versions": versions, "created": now, "device": device}
 
 
 def run_curves(setup: Setup, result: Result) -> Figure:
@@ -76,9 +82,7 @@ def write_sweep(folder: Path, sweep: Sweep) -> None:
 
 def _outcome(setup: Setup, model: Model) -> tuple[str, Figure]:
     """What the model makes of the part it was never trained on, or of the training part if there is no other."""
-    part = next(part for part in ("test", "validation", "train") if part in setup.parts)
-    dataset = setup.parts[part]
-    labels, values = predict(model, dataset.x)
+    part, dataset, (labels, values) = outcome(model, setup.parts)
     if labels is not None:
         return CONFUSION, confusion(dataset.y, labels, dataset.class_names, part)
     return PREDICTIONS, predicted_against_true(dataset.y, values, dataset.target_names, part)

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Any, NamedTuple, TypeVar
 
+import jax
 import numpy as np
 import optax
 from jaxtyping import Float, Shaped
@@ -25,7 +26,7 @@ from funcnet.runs.config import Config, PrivacyOptions
 from funcnet.runs.model import Model
 from funcnet.training.accounting import Privacy, check_privacy
 from funcnet.training.metrics import Task, task_of
-from funcnet.training.optimizers import FULL_BATCH, OPTIMIZERS, optimizer_by_name
+from funcnet.training.optimizers import FULL_BATCH, OPTIMIZERS, optimizer_by_name, schedule_by_name
 from funcnet.types import Params
 
 T = TypeVar("T", float, np.ndarray)
@@ -240,9 +241,30 @@ def unit_optimizer(setup: Setup) -> optax.GradientTransformation:
     return _optimizer(config, setup.epochs, len(setup.parts["train"].x))
 
 
+def learning_rates(setup: Setup, epochs: int) -> Float[np.ndarray, " epochs"] | None:
+    """The learning rate at the end of each of the first epochs; None where there is none, or it stays the same."""
+    optimization, n = setup.config.optimization, len(setup.parts["train"].x)
+    if optimization.learning_rate is None:
+        return None
+    steps, warmup = _steps(setup.config, n)
+    name = optimization.schedule or "constant"
+    rates = schedule_by_name(name, optimization.learning_rate, steps * setup.epochs, warmup)
+    if not callable(rates):
+        return None
+    taken = steps * np.arange(1, epochs + 1, dtype=np.int32) - np.int32(1)
+    return np.asarray(jax.jit(jax.vmap(rates))(taken), float)
+
+
+def _steps(config: Config, n: int) -> tuple[int, int]:
+    """Steps in each epoch, and those of the warm-up."""
+    size = config.training.batch_size
+    steps = 1 if size is None else -(-n // size)
+    return steps, round(config.optimization.warmup_epochs * steps)
+
+
 def _optimizer(config: Config, epochs: int, n: int) -> optax.GradientTransformation:
-    optimization, training = config.optimization, config.training
-    steps = 1 if training.batch_size is None else -(-n // training.batch_size)
+    optimization = config.optimization
+    steps, warmup = _steps(config, n)
     if not 0 <= optimization.warmup_epochs < epochs:
         raise ValueError(
             f"warmup_epochs must be from 0 to less than the {epochs} epochs; got {optimization.warmup_epochs}"
@@ -252,7 +274,7 @@ def _optimizer(config: Config, epochs: int, n: int) -> optax.GradientTransformat
         learning_rate=optimization.learning_rate,
         schedule=optimization.schedule,
         steps=steps * epochs,
-        warmup=round(optimization.warmup_epochs * steps),
+        warmup=warmup,
         momentum=optimization.momentum,
         weight_decay=optimization.weight_decay,
         damping=optimization.damping,
