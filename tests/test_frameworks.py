@@ -272,6 +272,7 @@ if not X64:
 # Flax
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_flax_dictionaries(dtype):
     net, params, _, _ = case(activation=fn.silu, dtype=dtype)

@@ -54,6 +54,7 @@ CASES = {
 }
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("name", CASES)
 def test_scikit_learns_own(name):
     make, y, loss, options = CASES[name]

@@ -72,7 +72,7 @@ def _as(array: np.ndarray, dtype: DTypeLike | None) -> np.ndarray:
     return array if dtype is None else np.asarray(array, jnp.dtype(dtype))
 
 
-def to_sklearn(net: MLP, params: Params, *, classes: Sequence[Any] | None = None) -> Any:
+def to_sklearn(net: MLP, params: Params, *, classes: Sequence[Any] | np.ndarray | None = None) -> Any:
     """A fitted `MLPClassifier` or `MLPRegressor` of scikit-learn that predicts what the network says.
 
     Classifiers come of cross-entropies: of a softmax for several classes, of a sigmoid for two (one output) or for
@@ -101,7 +101,7 @@ def to_sklearn(net: MLP, params: Params, *, classes: Sequence[Any] | None = None
     return estimator
 
 
-def _checked_classes(net: MLP, classes: Sequence[Any] | None) -> np.ndarray | None:
+def _checked_classes(net: MLP, classes: Sequence[Any] | np.ndarray | None) -> np.ndarray | None:
     """The names of the classes; None for several labels at once and for numbers.
 
     Raises:
