@@ -202,6 +202,10 @@ def test_torch_sequentials_of_others(torch):
     assert_close(net.loss.inverse_link(fn.apply(net, params, x)), theirs)
     assert [type(each).__name__ for each in to_torch(net, params)][:3] == ["Linear", "GELU", "Dropout"]
     assert from_torch(to_torch(net, params), loss=net.loss)[0] == net
+    shared, tied = nn.Tanh(), nn.Linear(4, 4)
+    net, params = from_torch(nn.Sequential(tied, shared, tied, shared), loss=LOSS)
+    assert net == fn.MLP((4, 4, 4), activation=fn.tanh, output_activation=fn.tanh, loss=LOSS)
+    same_bits(params[0], params[1])
     yes_or_no = nn.Sequential(nn.Linear(4, 1), nn.Sigmoid())
     assert from_torch(yes_or_no, loss=fn.sigmoid_cross_entropy)[0].output_activation == fn.identity
     assert from_torch(yes_or_no, loss=LOSS)[0].output_activation == fn.sigmoid
@@ -227,7 +231,13 @@ def test_making_a_torch_module_draws_nothing(torch):
 
 
 def bad_modules(nn):
+    class Residual(nn.Sequential):
+        def forward(self, x):
+            return x + super().forward(x)
+
     return [
+        (Residual(nn.Linear(2, 2)), TypeError, r"must be an nn\.Sequential .*; got Residual"),
+        (nn.Sequential(Residual(nn.Linear(2, 2))), ValueError, "module 0, Residual.* is nothing that funcnet"),
         (nn.Linear(2, 2), TypeError, r"must be an nn\.Sequential .*; got Linear"),
         (nn.Sequential(), ValueError, "at least one affine map; got none"),
         (nn.Sequential(nn.ReLU(), nn.Linear(2, 2)), ValueError, "module 0, ReLU.*, stands before the first affine map"),
@@ -253,8 +263,9 @@ def bad_modules(nn):
 
 def test_torch_modules_that_are_no_mlp(torch):
     for module, error, message in bad_modules(torch.nn):
-        with pytest.raises(error, match=message):
+        with pytest.raises(error, match=message) as caught:
             from_torch(module, loss=LOSS)
+        assert "\n" not in str(caught.value)
     with pytest.raises(TypeError, match="activation must be given with a state dictionary"):
         from_torch(to_torch(*case()[:2]).state_dict(), loss=LOSS)
     with pytest.raises(TypeError, match=r"are read off an nn\.Sequential: leave them out"):
@@ -335,6 +346,8 @@ def test_nnx_modules_of_others():
     net, params = from_nnx(module, loss=LOSS)
     assert net == fn.MLP((3, 4, 2), activation=fn.gelu, loss=LOSS, dropout=0.5)
     assert not params[0].b.any()
+    state = nnx.to_pure_dict(nnx.state(module, nnx.Param))
+    same_bits(from_flax(state, loss=LOSS, activation=fn.gelu)[1], params)
     for other, error, message in (
         (nnx.Linear(2, 2, rngs=rngs), TypeError, "must be an nnx.Sequential of nnx.Linear and functions; got Linear"),
         (

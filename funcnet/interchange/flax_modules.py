@@ -131,7 +131,7 @@ def from_nnx(module: Any, *, loss: Loss) -> tuple[MLP, Params]:
     """
     from flax import nnx
 
-    if not isinstance(module, nnx.Sequential):
+    if type(module) is not nnx.Sequential:
         raise TypeError(f"module must be an nnx.Sequential of nnx.Linear and functions; got {type(module).__name__}")
 
     def item(where: str, each: Any) -> Affine | Activation | float:

@@ -95,16 +95,14 @@ def from_torch(
     """
     if isinstance(module, Mapping):
         return _from_state(module, loss, activation, output_activation or identity, order)
-    from torch import nn
-
-    if not isinstance(module, nn.Sequential):
+    if not _is_sequential(module):
         raise TypeError(
             "module must be an nn.Sequential of Linear and activation modules, or the state_dict() of an MLP with its "
             f"activation; got {type(module).__name__}"
         )
     if not (activation is None and output_activation is None and order is None):
         raise TypeError("activation, output_activation and order are read off an nn.Sequential: leave them out")
-    found = [(f"module {name}, {each},", each) for name, each in _flat(module, "")]
+    found = [(f"module {name}, {' '.join(str(each).split())},", each) for name, each in _flat(module, "")]
     if found and _is_link(found[-1][1], loss):
         found.pop()
     maps, (*hidden, last), dropout = read_sequence((where, _item(where, each)) for where, each in found)
@@ -137,14 +135,21 @@ def _flat(module: Any, prefix: str) -> Iterator[tuple[str, Any]]:
     """The modules of a Sequential and of those in it, without what does nothing to a batch of rows."""
     from torch import nn
 
-    for name, each in module.named_children():
-        where = f"{prefix}{name}"
-        if type(each) is nn.Sequential:
+    for i, each in enumerate(module):  # not named_children(), which leaves out a module that comes again
+        where = f"{prefix}{i}"
+        if _is_sequential(each):
             yield from _flat(each, f"{where}.")
         elif type(each) is nn.Flatten and (each.start_dim, each.end_dim) == (1, -1):
             continue
         elif type(each) is not nn.Identity:
             yield where, each
+
+
+def _is_sequential(module: Any) -> bool:
+    """Whether it applies what it holds one after the other."""
+    from torch import nn
+
+    return isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward
 
 
 def _is_link(module: Any, loss: Loss) -> bool:
