@@ -109,7 +109,8 @@ def test_every_closed_form_has_its_derivation():
 
 def test_importing_funcnet_pulls_in_the_core_alone():
     extras = ("sklearn", "matplotlib", "rich", "tyro", "safetensors", "mpmath", "beartype", "pytest", "pandas", "torch")
-    code = f"import sys, funcnet; print([name for name in {extras!r} if name in sys.modules])"
+    extras += ("onnx", "onnxruntime", "flax", "equinox")
+    code = f"import sys, funcnet, funcnet.interchange; print([name for name in {extras!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

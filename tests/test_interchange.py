@@ -95,7 +95,12 @@ def written(tmp_path):
     ("change", "message"),
     [
         (lambda t, m: t.pop("layers.1.b"), "missing: layers.1.b; left over: none"),
+        (lambda t, m: t.clear(), "missing: layers.0.w, layers.0.b, layers.1.w, layers.1.b, .*; left over: none"),
         (lambda t, m: t.update({"layers.3.w": t["layers.2.w"]}), "missing: none; left over: layers.3.w"),
+        (lambda t, m: t.update({"layers.0.scale": t["layers.0.b"]}), "missing: none; left over: layers.0.scale"),
+        (lambda t, m: t.update({"layers.0.W": t.pop("layers.0.w")}), "missing: layers.0.w; left over: layers.0.W"),
+        (lambda t, m: t.update({"layers.1.b": t["layers.1.b"][:, None]}), r"params\[1\].b must have shape \(6,\); got"),
+        (lambda t, m: t.update({k: v.astype("int32") for k, v in t.items()}), r"got int32 in params\[0\].w"),
         (
             lambda t, m: t.update({"layers.0.w": t["layers.0.w"].T.copy()}),
             r"params\[0\].w must have shape \(5, 7\); got",

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 
 from funcnet.boundary import check_network
+from funcnet.interchange.assembly import held
 from funcnet.interchange.description import describe, network_of
 from funcnet.network import MLP
 from funcnet.types import Layer, Params
@@ -105,10 +105,8 @@ def _params(net: MLP, tensors: dict[str, np.ndarray]) -> Params:
             f"missing: {', '.join(missing) or 'none'}; left over: {', '.join(extra) or 'none'}"
         )
     leaves = [tensors.pop(name) for name in expected]
-    for name, leaf in zip(expected, leaves, strict=True):
-        if jnp.asarray(leaf).dtype != leaf.dtype:
-            raise ValueError(f"{name} is {leaf.dtype}, which JAX holds only with jax_enable_x64")
-    params = tuple(Layer(jnp.asarray(w), jnp.asarray(b)) for w, b in zip(leaves[::2], leaves[1::2], strict=True))
+    kept = [held(name, leaf) for name, leaf in zip(expected, leaves, strict=True)]
+    params = tuple(Layer(w, b) for w, b in zip(kept[::2], kept[1::2], strict=True))
     check_network(net, params)
     return params
 
