@@ -53,6 +53,11 @@ def from_sklearn(estimator: Any, *, dtype: DTypeLike | None = None) -> tuple[MLP
         raise ValueError(f"estimator must be fitted; got a {type(estimator).__name__} that is not")
     pairs = zip(estimator.coefs_, estimator.intercepts_, strict=True)
     maps = [Affine(f"coefs_[{i}]", _as(w, dtype), _as(b, dtype)) for i, (w, b) in enumerate(pairs)]
+    if jnp.asarray(maps[0].w).dtype != maps[0].w.dtype:
+        raise ValueError(
+            f"dtype must be named, such as 'float32', to round weights that are {maps[0].w.dtype}: "
+            "JAX holds those only with jax_enable_x64"
+        )
     params = params_of(maps)
     if _is_ours(estimator):
         net: MLP = vars(estimator)["net_"]
