@@ -163,7 +163,9 @@ def test_a_dtype_of_ones_own():
     assert {leaf.dtype.name for leaf in jax.tree.leaves(params)} == {"float32"}
     np.testing.assert_array_equal(params[0].w, estimator.coefs_[0].astype("float32"))
     if not X64:
-        with pytest.raises(ValueError, match="dtype must be named, such as 'float32', to round weights that are float64"):
+        with pytest.raises(
+            ValueError, match="dtype must be named, such as 'float32', to round weights that are float64"
+        ):
             from_sklearn(estimator)
     assert net.loss == fn.softmax_cross_entropy
 

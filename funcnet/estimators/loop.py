@@ -75,7 +75,7 @@ def _by_passes(
     size = _batch_size(estimator, n)
     examples, task = passes.padded(*data), task_of(net)
     state = _first_state(estimator, optimizer)
-    alone = incremental or validation is not None or estimator.learning_rate != "constant"
+    alone = incremental or validation is not None or estimator.learning_rate == "invscaling"
     together = 1 if alone else passes.at_once(n, size)
     rate, numbers, done = None, np.arange(n), 0
     try:
@@ -92,7 +92,8 @@ def _by_passes(
             for number, loss in enumerate(losses.tolist(), 1):
                 estimator.t_, estimator.n_iter_ = estimator.t_ + n, done + number
                 _note(estimator, state.params, loss, validation)
-                if over := not np.isfinite(loss) or _is_over(estimator):
+                over = not np.isfinite(loss) or _is_over(estimator)
+                if over or rate != estimator._rate:
                     break
             if number < plan.passes:  # the same steps again, but only to here
                 state, _ = passes.run(net, optimizer, plan._replace(passes=number), before, examples, task)
