@@ -30,6 +30,7 @@ BODY, EXERCISE = load_linnerud(return_X_y=True)
 SMALL = {"hidden_layer_sizes": (6,), "random_state": 0}
 
 
+@pytest.mark.slow  # each compiles for data of its own
 @parametrize_with_checks([MLPClassifier(), MLPRegressor()])
 def test_scikit_learns_own_checks(estimator, check):
     check(estimator)
