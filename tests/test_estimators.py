@@ -167,7 +167,7 @@ def test_targets_of_all_kinds():
 
 def test_label_smoothing_of_two_and_of_more_classes():
     for rows in (slice(100), slice(150)):
-        model = MLPClassifier(**SMALL, solver="lbfgs", label_smoothing=0.4, alpha=0, max_iter=500)
+        model = MLPClassifier(**SMALL, solver="lbfgs", label_smoothing=0.4, alpha=0.0, max_iter=500)
         sure = model.fit(IRIS[rows], SPECIES[rows]).predict_proba(IRIS[:50])[:, 0]
         assert np.median(sure) == pytest.approx(1 - 0.4 + 0.4 / len(model.classes_), abs=0.03)
 

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator
-from typing import Any, Self
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -30,6 +30,7 @@ SKLEARN_NAMES = {"logistic": "sigmoid"}
 SEEDS = 2**31 - 1
 SPARSE = ("csr", "csc", "coo")
 DTYPES = (np.float64, np.float32)
+Estimator = TypeVar("Estimator", bound="BaseMLP")
 
 
 def runs_in_passes(estimator: Any) -> bool:
@@ -80,7 +81,7 @@ class BaseMLP(BaseEstimator):
             if name not in ("self", "__class__"):
                 setattr(self, name, value)
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None, validation_data: Any = None) -> Self:
+    def fit(self: Estimator, X: Any, y: Any, sample_weight: Any = None, validation_data: Any = None) -> Estimator:
         """Train, from the start or with `warm_start` from where the last call ended, its optimizer's state included.
 
         Args:
@@ -95,7 +96,7 @@ class BaseMLP(BaseEstimator):
         """
         return self._fit(X, y, sample_weight, validation_data, incremental=False)
 
-    def _fit(self, X: Any, y: Any, sample_weight: Any, validation_data: Any, incremental: bool) -> Self:
+    def _fit(self: Estimator, X: Any, y: Any, sample_weight: Any, validation_data: Any, incremental: bool) -> Estimator:
         check_settings(self)
         first = not hasattr(self, "_params") or not (self.warm_start or incremental)
         if self.early_stopping and incremental:
@@ -214,7 +215,7 @@ class BaseMLP(BaseEstimator):
         check_is_fitted(self)
         with self._computing():
             x, y, weights = self._data(X, y, sample_weight, "held out")
-            net = passes.averaged(self.net_, weights.sum())
+            net = passes.averaged(self.net_, float(weights.sum()))
             return check_gradient(
                 lambda params: loss(net, params, x, y, weights=weights),
                 lambda params: value_and_grad(net, params, x, y, weights=weights)[1],

@@ -1,7 +1,7 @@
 """The classifier."""
 
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from scipy.special import expit, log_expit, log_softmax, softmax
@@ -122,7 +122,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         self._keep(locals())
 
     @available_if(runs_in_passes)
-    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> Self:
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> "MLPClassifier":
         """One pass over some data, from where the last call ended, the solver's state included.
 
         Args:

@@ -73,7 +73,7 @@ def padded(x: Any, y: Any, weights: Any) -> Examples:
     return Examples(*(jnp.asarray(np.pad(a, [(0, extra)] + [(0, 0)] * (a.ndim - 1))) for a in (x, y, weights)))
 
 
-def averaged(net: MLP, weight: Float[Array, ""]) -> MLP:
+def averaged(net: MLP, weight: float | Float[Array, ""]) -> MLP:
     """The network with scikit-learn's penalty: ½ alpha ‖W‖² / Σ w, for which alpha stands in the place of l2."""
     alpha: Any = net.l2
     return replace(net, l2=alpha / weight)

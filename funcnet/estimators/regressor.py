@@ -1,6 +1,6 @@
 """The regressor."""
 
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from sklearn.metrics import r2_score
@@ -116,7 +116,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         self._keep(locals())
 
     @available_if(runs_in_passes)
-    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> "MLPRegressor":
         """One pass over some data, from where the last call ended, the solver's state included.
 
         Args:
