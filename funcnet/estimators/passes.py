@@ -47,7 +47,7 @@ def capacity(n: int) -> int:
     """The next size that is compiled for: at most an eighth larger, and one of eight between a power of 2 and the next.
 
     >>> [capacity(n) for n in (1, 15, 142, 143, 1437)]
-    [1, 16, 144, 144, 1536]
+    [1, 15, 144, 144, 1536]
     """
     grain = 1 << max(0, n.bit_length() - 4)
     return -(-n // grain) * grain

@@ -72,7 +72,8 @@ class MLPRegressor(RegressorMixin, BaseMLP):
     >>> from sklearn.preprocessing import StandardScaler
     >>> from funcnet.estimators import MLPRegressor
     >>> X, y = load_diabetes(return_X_y=True)
-    >>> model = make_pipeline(StandardScaler(), MLPRegressor("huber", (8,), alpha=10, max_iter=500, random_state=0))
+    >>> huber = MLPRegressor("huber", (8,), alpha=10, learning_rate_init=0.01, max_iter=1000, tol=0.01, random_state=0)
+    >>> model = make_pipeline(StandardScaler(), huber)
     >>> bool(cross_val_score(model, X, y).mean() > 0.4)
     True
     """
