@@ -97,6 +97,14 @@ def test_the_same_random_state_gives_scikit_learns_model(solver, early_stopping)
         assert ours.validation_scores_ == getattr(theirs, "validation_scores_", None)
 
 
+def test_the_network_for_functions_is_without_the_penalty():
+    model = MLPClassifier(**SMALL, solver="lbfgs", alpha=3.0, max_iter=50).fit(IRIS, SPECIES)
+    penalty = 1.5 * sum(float(np.sum(w**2)) for w in model.coefs_) / 150
+    with jax.enable_x64(True):
+        loss = float(fn.loss(model.net_, model.params_, IRIS, SPECIES))
+    assert loss + penalty == pytest.approx(model.loss_, rel=1e-9)
+
+
 def test_alpha_is_divided_by_the_batch_size():
     losses = {}
     for batch_size in (30, 150):
@@ -274,7 +282,7 @@ def test_divergence_with_a_validation_set_keeps_the_best():
 def test_other_sizes_and_settings_compile_nothing_anew():
     model = MLPClassifier((7,), max_iter=2, random_state=0).fit(IRIS[:142], SPECIES[:142])
     model.predict(IRIS[:20])
-    programs = compiled(passes._run, model.net_)
+    programs = compiled(passes._run, model._net)
     before = programs._cache_size(), passes._apply._cache_size()
     for n in (137, 143):
         other = MLPClassifier((7,), max_iter=2, alpha=0.1, learning_rate_init=0.01, beta_1=0.8, random_state=n)

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import jax
@@ -111,7 +112,7 @@ class BaseMLP(BaseEstimator):
             random = check_random_state(self.random_state)
             if first:
                 self._start(data, random)
-            self.net_ = self._network(data)
+            self._net = self._network(data)
             if self.early_stopping and validation is None and self.solver != "lbfgs":
                 data, validation = split(data, self.validation_fraction, random, self._has_classes(data))
             train(self, data, validation, random, incremental)
@@ -157,9 +158,9 @@ class BaseMLP(BaseEstimator):
     def _start(self, data: Data, random: np.random.RandomState) -> None:
         """Forget what was learned, and draw new parameters."""
         self._state: State | None = None
-        self.net_: MLP = self._network(data, first=True)
-        params = initial_parameters(random, self.net_, data.x.dtype)
-        self._params = saying_the_mean(params, self.net_.loss, data.y, data.weights)
+        self._net: MLP = self._network(data, first=True)
+        params = initial_parameters(random, self._net, data.x.dtype)
+        self._params = saying_the_mean(params, self._net.loss, data.y, data.weights)
         self._key = jax.random.key(int(random.randint(SEEDS)) if self.dropout else 0)
         forget(self)
 
@@ -179,8 +180,8 @@ class BaseMLP(BaseEstimator):
             l2=float(self.alpha),
             dropout=float(self.dropout) or None,
         )
-        if not first and net.widths != self.net_.widths:
-            raise ValueError(f"training goes on from a network of widths {self.net_.widths}; got {net.widths}")
+        if not first and net.widths != self._net.widths:
+            raise ValueError(f"training goes on from a network of widths {self._net.widths}; got {net.widths}")
         return net
 
     def _has_classes(self, data: Data) -> bool:
@@ -204,7 +205,7 @@ class BaseMLP(BaseEstimator):
         check_is_fitted(self)
         X = validate_data(self, X, reset=False, accept_sparse=SPARSE, dtype=DTYPES)
         with self._computing():
-            return passes.outputs(self.net_, self._params, self._features(dense(X)))
+            return passes.outputs(self._net, self._params, self._features(dense(X)))
 
     def gradient_report(self, X: Any, y: Any, sample_weight: Any = None) -> GradientReport:
         """Prove that the gradient it is trained by is that of its loss, by `funcnet.check_gradient`.
@@ -215,7 +216,7 @@ class BaseMLP(BaseEstimator):
         check_is_fitted(self)
         with self._computing():
             x, y, weights = self._data(X, y, sample_weight, "held out")
-            net = passes.averaged(self.net_, float(weights.sum()))
+            net = passes.averaged(self._net, float(weights.sum()))
             return check_gradient(
                 lambda params: loss(net, params, x, y, weights=weights),
                 lambda params: value_and_grad(net, params, x, y, weights=weights)[1],
@@ -224,6 +225,12 @@ class BaseMLP(BaseEstimator):
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "_params")
+
+    @property
+    def net_(self) -> MLP:
+        """The network for funcnet's functions, without the penalty, which scikit-learn divides by each batch's size."""
+        self._fitted("net_")
+        return replace(self._net, l2=None)
 
     @property
     def params_(self) -> Params:

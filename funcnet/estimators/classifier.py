@@ -65,7 +65,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     Attributes:
         classes_: The classes, in the order of `predict_proba`.
         coefs_, intercepts_: Weights and biases of each layer.
-        net_, params_: The same for funcnet's functions.
+        net_, params_: The same for funcnet's functions, in JAX's default dtype and without the penalty (l2 is None).
         loss_, loss_curve_: The loss of the last pass and of each, penalty included, before its steps.
         validation_scores_, validation_loss_curve_: Accuracy and loss (without penalty) on the validation set.
         best_loss_, best_validation_score_: The best of them.
@@ -213,7 +213,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     @property
     def out_activation_(self) -> str:
         """What turns outputs into probabilities: "logistic" or "softmax"."""
-        return "logistic" if self._fitted("out_activation_") and self.net_.loss == sigmoid_cross_entropy else "softmax"
+        return "logistic" if self._fitted("out_activation_") and self._net.loss == sigmoid_cross_entropy else "softmax"
 
     def __sklearn_tags__(self) -> Any:
         """What scikit-learn may ask of it."""

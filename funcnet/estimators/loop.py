@@ -71,7 +71,7 @@ def _stops_early(estimator: Any, validation: Data | None) -> bool:
 def _by_passes(
     estimator: Any, data: Data, validation: Data | None, random: RandomState, iterations: int, incremental: bool
 ) -> None:
-    n, net, optimizer = len(data.x), estimator.net_, solver_of(estimator)
+    n, net, optimizer = len(data.x), estimator._net, solver_of(estimator)
     size = _batch_size(estimator, n)
     examples, task = passes.padded(*data), task_of(net)
     state = _first_state(estimator, optimizer)
@@ -138,8 +138,8 @@ def _note(estimator: Any, params: Params, loss: float, validation: Data | None) 
     estimator.loss_curve_.append(loss)
     say = [f"Iteration {estimator.n_iter_}, loss = {loss:.8f}"]
     if validation is not None:
-        out = passes.outputs(estimator.net_, params, validation.x)
-        values = np.asarray(passes.losses(estimator.net_, *passes.padded(out, validation.y, validation.weights)[:2]))
+        out = passes.outputs(estimator._net, params, validation.x)
+        values = np.asarray(passes.losses(estimator._net, *passes.padded(out, validation.y, validation.weights)[:2]))
         mean = float(np.average(values[: len(out)], weights=validation.weights))
         score = estimator._score(out, validation.y, validation.weights)
         estimator.validation_loss_curve_.append(mean)
@@ -178,7 +178,7 @@ def _is_over(estimator: Any) -> bool:
 
 def _by_lbfgs(estimator: Any, data: Data, validation: Data | None, iterations: int) -> None:
     """SciPy's L-BFGS-B, as in scikit-learn."""
-    net, examples = estimator.net_, passes.padded(*data)
+    net, examples = estimator._net, passes.padded(*data)
     start, unravel = ravel_pytree(estimator._params)
     estimator.n_iter_ = 0
 

@@ -60,7 +60,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
 
     Attributes:
         coefs_, intercepts_: Weights and biases of each layer.
-        net_, params_: The same for funcnet's functions.
+        net_, params_: The same for funcnet's functions, in JAX's default dtype and without the penalty (l2 is None).
         loss_, loss_curve_: The loss of the last pass and of each, penalty included, before its steps.
         validation_scores_, validation_loss_curve_: R² and loss (without penalty) on the validation set.
         best_loss_, best_validation_score_: The best of them.

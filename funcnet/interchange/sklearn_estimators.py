@@ -48,7 +48,10 @@ def from_sklearn(estimator: Any, *, dtype: DTypeLike | None = None) -> tuple[MLP
     if not isinstance(estimator, (neural_network.MLPClassifier, neural_network.MLPRegressor)) and not _is_ours(
         estimator
     ):
-        raise TypeError(f"estimator must be an MLPClassifier or an MLPRegressor; got {type(estimator).__name__}")
+        raise TypeError(
+            "estimator must be an MLPClassifier or an MLPRegressor (of a search best_estimator_, of a pipeline the "
+            f"last step); got {type(estimator).__name__}"
+        )
     if not hasattr(estimator, "coefs_"):
         raise ValueError(f"estimator must be fitted; got a {type(estimator).__name__} that is not")
     pairs = zip(estimator.coefs_, estimator.intercepts_, strict=True)
@@ -60,7 +63,8 @@ def from_sklearn(estimator: Any, *, dtype: DTypeLike | None = None) -> tuple[MLP
         )
     params = params_of(maps)
     if _is_ours(estimator):
-        net: MLP = vars(estimator)["net_"]
+        ours: Any = estimator
+        net: MLP = ours.net_
         return network_of_params(params, loss=net.loss, activation=net.activations[:-1], dropout=net.dropout)
     own = {sklearns: name for name, sklearns in NAMES.items()}
     return network_of_params(
