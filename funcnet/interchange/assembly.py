@@ -33,14 +33,6 @@ class Affine(NamedTuple):
     b: Shaped[AnyArray, "..."] | None
 
 
-class Read(NamedTuple):
-    """What was read off a sequence of modules: as many activations as maps; the share dropped behind hidden layers."""
-
-    maps: list[Affine]
-    activations: list[Activation]
-    dropout: float | None
-
-
 def held(name: str, array: AnyArray) -> Array:
     """An array as JAX's, bit for bit.
 
@@ -53,7 +45,7 @@ def held(name: str, array: AnyArray) -> Array:
     return kept
 
 
-def params_of(maps: Sequence[Affine]) -> Params:
+def _params_of(maps: Sequence[Affine]) -> Params:
     """The parameters that affine maps make, one behind the other.
 
     Raises:
@@ -82,20 +74,21 @@ def _biases(name: str, weights: Float[Array, "i o"], b: AnyArray | None) -> Arra
     return held(f"the biases of {name}", b)
 
 
-def network_of_params(
-    params: Params,
+def network_of_maps(
+    maps: Sequence[Affine],
     *,
     loss: Loss,
     activation: Activation | Sequence[Activation],
     output_activation: Activation = identity,
     dropout: Any = None,
 ) -> tuple[MLP, Params]:
-    """The network that has these parameters, and the parameters; equal hidden activations are written as one.
+    """The network of affine maps, one behind the other, and its parameters; one activation stands for equal ones.
 
     Raises:
         TypeError: If an activation or the loss is not of its kind, or dtypes differ.
         ValueError: If activations or loss do not fit the widths.
     """
+    params = _params_of(maps)
     hidden = activation if isinstance(activation, Activation) else tuple(activation)
     if isinstance(hidden, tuple) and len(hidden) == len(params) - 1 and len(set(hidden)) <= 1:
         hidden = hidden[0] if hidden else relu  # MLP's own default where there is no hidden layer
@@ -126,11 +119,12 @@ def ordered(groups: Mapping[str, T], order: Sequence[str] | None) -> dict[str, T
     return {name: groups[name] for name in sorted(groups, key=numbers.__getitem__)}
 
 
-def read_sequence(items: Iterable[tuple[str, Affine | Activation | float]]) -> Read:
-    """Read a sequence of named affine maps, activations, and shares of dropout (a float) as an MLP.
+def network_of_sequence(items: Iterable[tuple[str, Affine | Activation | float]], loss: Loss) -> tuple[MLP, Params]:
+    """Network and parameters of a sequence of named affine maps, activations, and shares of dropout (a float).
 
     Raises:
-        ValueError: If it is none; the message names what does not fit.
+        TypeError: If the loss is none, or dtypes differ.
+        ValueError: If it is no MLP; the message names what does not fit.
     """
     maps, found, dropped = [], [], []
     for name, item in items:
@@ -154,7 +148,11 @@ def read_sequence(items: Iterable[tuple[str, Affine | Activation | float]]) -> R
             "dropout must be behind every hidden layer with one share and not behind the outputs, as funcnet's is; "
             f"got shares {', '.join(f'{share:g}' for share in dropped)}: put an identity in its place"
         )
-    return Read(maps, [a or identity for a in found], hidden.pop() or None if hidden else None)
+    *activations, output_activation = (activation or identity for activation in found)
+    dropout = hidden.pop() or None if hidden else None
+    return network_of_maps(
+        maps, loss=loss, activation=activations, output_activation=output_activation, dropout=dropout
+    )
 
 
 def counterpart(table: Mapping[str, T], activation: Activation, framework: str) -> T:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from funcnet.activations import Activation, identity
 from funcnet.boundary import check_network
-from funcnet.interchange.assembly import Affine, counterpart, network_of_params, params_of, read_sequence
+from funcnet.interchange.assembly import Affine, counterpart, network_of_sequence
 from funcnet.interchange.jax_functions import FUNCTIONS, activation_of
 from funcnet.losses import Loss
 from funcnet.network import MLP
@@ -88,8 +88,7 @@ def from_equinox(module: Any, *, loss: Loss) -> tuple[MLP, Params]:
         items = ((f"layers[{i}]", _item(f"layers[{i}]", each)) for i, each in enumerate(module.layers))
     else:
         raise TypeError(f"module must be an eqx.nn.MLP or an eqx.nn.Sequential; got {type(module).__name__}")
-    maps, (*hidden, last), dropout = read_sequence(items)
-    return network_of_params(params_of(maps), loss=loss, activation=hidden, output_activation=last, dropout=dropout)
+    return network_of_sequence(items, loss)
 
 
 def _mlp_items(mlp: Any) -> Iterator[tuple[str, Affine | Activation]]:
@@ -109,7 +108,7 @@ def _mlp_items(mlp: Any) -> Iterator[tuple[str, Affine | Activation]]:
 
 
 def _item(where: str, module: Any) -> Any:
-    """What a module is to `read_sequence`.
+    """What a module is to `network_of_sequence`.
 
     Raises:
         ValueError: If it is nothing that funcnet's networks have.

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from funcnet.activations import Activation, identity
 from funcnet.boundary import check_network
-from funcnet.interchange.assembly import Affine, counterpart, network_of_params, ordered, params_of, read_sequence
+from funcnet.interchange.assembly import Affine, counterpart, network_of_maps, network_of_sequence, ordered
 from funcnet.interchange.jax_functions import FUNCTIONS, activation_of
 from funcnet.losses import Loss
 from funcnet.network import MLP
@@ -72,7 +72,7 @@ def from_flax(
         raise ValueError(f"variables must hold params alone; got {others} too")
     groups = dict(_groups(variables.get("params", variables), ""))
     maps = [Affine(name, group["kernel"], group.get("bias")) for name, group in ordered(groups, order).items()]
-    return network_of_params(params_of(maps), loss=loss, activation=activation, output_activation=output_activation)
+    return network_of_maps(maps, loss=loss, activation=activation, output_activation=output_activation)
 
 
 def _groups(tree: Mapping[str, Any], path: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -140,7 +140,5 @@ def from_nnx(module: Any, *, loss: Loss) -> tuple[MLP, Params]:
             return Affine(where, state["kernel"], state.get("bias"))
         return float(each.rate) if type(each) is nnx.Dropout else activation_of(where, each)
 
-    maps, (*hidden, last), dropout = read_sequence(
-        (f"layers[{i}]", item(f"layers[{i}]", each)) for i, each in enumerate(module.layers)
-    )
-    return network_of_params(params_of(maps), loss=loss, activation=hidden, output_activation=last, dropout=dropout)
+    items = ((f"layers[{i}]", item(f"layers[{i}]", each)) for i, each in enumerate(module.layers))
+    return network_of_sequence(items, loss)

@@ -15,19 +15,12 @@ from jaxtyping import Shaped
 from funcnet import activations
 from funcnet.activations import Activation, identity
 from funcnet.boundary import check_network
-from funcnet.interchange.assembly import (
-    Affine,
-    counterpart,
-    network_of_params,
-    ordered,
-    params_of,
-    read_sequence,
-)
+from funcnet.interchange.assembly import Affine, counterpart, network_of_maps, network_of_sequence, ordered
 from funcnet.losses import Loss
 from funcnet.network import MLP
 from funcnet.types import AnyArray, Layer, Params
 
-LINKS = {
+LINKS: dict[str, tuple[str, ...]] = {
     "Softmax": ("softmax_cross_entropy", "softmax_cross_entropy_chunked", "label_smoothed"),
     "LogSoftmax": ("softmax_cross_entropy", "softmax_cross_entropy_chunked", "label_smoothed"),
     "Sigmoid": ("sigmoid_cross_entropy",),
@@ -105,8 +98,7 @@ def from_torch(
     found = [(f"module {name}, {' '.join(str(each).split())},", each) for name, each in _flat(module, "")]
     if found and _is_link(found[-1][1], loss):
         found.pop()
-    maps, (*hidden, last), dropout = read_sequence((where, _item(where, each)) for where, each in found)
-    return network_of_params(params_of(maps), loss=loss, activation=hidden, output_activation=last, dropout=dropout)
+    return network_of_sequence(((where, _item(where, each)) for where, each in found), loss)
 
 
 def _from_state(
@@ -128,7 +120,7 @@ def _from_state(
         raise TypeError("activation must be given with a state dictionary, which does not tell it")
     maps = [Affine(name, group["weight"].T, group.get("bias")) for name, group in ordered(groups, order).items()]
     given = identity if activation is None else activation
-    return network_of_params(params_of(maps), loss=loss, activation=given, output_activation=output_activation)
+    return network_of_maps(maps, loss=loss, activation=given, output_activation=output_activation)
 
 
 def _flat(module: Any, prefix: str) -> Iterator[tuple[str, Any]]:
@@ -162,7 +154,7 @@ def _is_link(module: Any, loss: Loss) -> bool:
 
 
 def _item(where: str, module: Any) -> Affine | Activation | float:
-    """What a module is to `read_sequence`.
+    """What a module is to `network_of_sequence`.
 
     Raises:
         ValueError: If it is nothing that funcnet's networks have.

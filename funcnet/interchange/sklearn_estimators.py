@@ -10,7 +10,7 @@ from jaxtyping import DTypeLike
 
 from funcnet.activations import Activation, by_name, identity, relu
 from funcnet.boundary import check_network
-from funcnet.interchange.assembly import Affine, network_of_params, params_of
+from funcnet.interchange.assembly import Affine, network_of_maps
 from funcnet.losses import Loss, half_squared_error, poisson, sigmoid_cross_entropy, softmax_cross_entropy
 from funcnet.network import MLP
 from funcnet.precision import work_dtype
@@ -61,15 +61,12 @@ def from_sklearn(estimator: Any, *, dtype: DTypeLike | None = None) -> tuple[MLP
             f"dtype must be named, such as 'float32', to round weights that are {maps[0].w.dtype}: "
             "JAX holds those only with jax_enable_x64"
         )
-    params = params_of(maps)
     if _is_ours(estimator):
         ours: Any = estimator
         net: MLP = ours.net_
-        return network_of_params(params, loss=net.loss, activation=net.activations[:-1], dropout=net.dropout)
+        return network_of_maps(maps, loss=net.loss, activation=net.activations[:-1], dropout=net.dropout)
     own = {sklearns: name for name, sklearns in NAMES.items()}
-    return network_of_params(
-        params, loss=LOSSES[estimator.out_activation_], activation=by_name(own[estimator.activation])
-    )
+    return network_of_maps(maps, loss=LOSSES[estimator.out_activation_], activation=by_name(own[estimator.activation]))
 
 
 def _is_ours(estimator: Any) -> bool:
