@@ -1,6 +1,7 @@
 """What classifier and regressor share: scikit-learn's settings, fitting, and what is left behind."""
 
 import contextlib
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -43,7 +44,7 @@ def runs_in_passes(estimator: Any) -> bool:
     return True
 
 
-class BaseMLP(BaseEstimator):
+class BaseMLP(BaseEstimator, ABC):
     """A multilayer perceptron with scikit-learn's parameters; see `MLPClassifier` and `MLPRegressor`."""
 
     loss: str
@@ -127,15 +128,7 @@ class BaseMLP(BaseEstimator):
 
     def _data(self, X: Any, y: Any, sample_weight: Any, role: Role, reset: bool = False) -> Data:
         """Data as the network takes them, without rows of weight 0."""
-        X, y = validate_data(
-            self,
-            X,
-            y,
-            reset=reset,
-            accept_sparse=("csr", "csc", "coo"),
-            multi_output=True,
-            dtype=(np.float64, np.float32),
-        )
+        X, y = validate_data(self, X, y, reset=reset, accept_sparse=SPARSE, multi_output=True, dtype=DTYPES)
         x, dtype = dense(X), np.dtype(self.dtype or X.dtype)
         weights = checked_weights(sample_weight, len(x), dtype)
         targets, weights = self._targets(y, weights, role)
@@ -188,17 +181,17 @@ class BaseMLP(BaseEstimator):
         """Whether each example is of one class."""
         return data.y.ndim == 1
 
+    @abstractmethod
     def _outputs_and_loss(self, y: np.ndarray) -> tuple[int, Loss]:
         """How many outputs the network has, and its loss."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _targets(self, y: Any, weights: np.ndarray, role: Role) -> tuple[np.ndarray, np.ndarray]:
         """Targets as the loss takes them, and weights."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _score(self, outputs: np.ndarray, y: np.ndarray, weights: np.ndarray) -> float:
         """What `score` gives, from the outputs."""
-        raise NotImplementedError
 
     def _outputs(self, X: Any) -> np.ndarray:
         """The network's outputs for rows."""
@@ -215,7 +208,7 @@ class BaseMLP(BaseEstimator):
         """
         check_is_fitted(self)
         with self._computing():
-            x, y, weights = self._data(X, y, sample_weight, "held out")
+            x, y, weights = self._data(X, y, sample_weight, "more")
             net = passes.averaged(self._net, float(weights.sum()))
             return check_gradient(
                 lambda params: loss(net, params, x, y, weights=weights),

@@ -56,7 +56,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         label_smoothing: ε: the targets are (1 − ε) y + ε / k.
         standardize: Whether to train on features of mean 0 and deviation 1, as `fit` finds them; by "auto" where the
             root mean square of all features is above 20, which a network bears badly. `coefs_` and predictions are of
-            features as they come.
+            features as they come; alpha then penalises the weights of the standardised ones.
         dtype: "float32" or "float64", to compute in; by default that of X, as in scikit-learn. The former is faster.
         dropout: The share of hidden outputs dropped in training.
         restore_best_weights: Whether to end with the parameters of the best validation score, where there is one.
@@ -75,7 +75,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     >>> from sklearn.pipeline import make_pipeline
     >>> from sklearn.preprocessing import StandardScaler
     >>> from funcnet.estimators import MLPClassifier
-    >>> X, y = load_iris(return_X_y=True, as_frame=True)
+    >>> X, y = load_iris(return_X_y=True)
     >>> model = make_pipeline(StandardScaler(), MLPClassifier(solver="lbfgs", random_state=0))
     >>> bool(model.fit(X, y).score(X, y) > 0.97)
     True

@@ -52,7 +52,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         huber_delta: δ of loss "huber", in units of y.
         standardize: Whether to train on features of mean 0 and deviation 1, as `fit` finds them; by "auto" where the
             root mean square of all features is above 20, which a network bears badly. `coefs_` and predictions are of
-            features as they come.
+            features as they come; alpha then penalises the weights of the standardised ones.
         dtype: "float32" or "float64", to compute in; by default that of X, as in scikit-learn. The former is faster.
         dropout: The share of hidden outputs dropped in training.
         restore_best_weights: Whether to end with the parameters of the best validation score, where there is one.
