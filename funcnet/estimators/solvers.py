@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any, Protocol, runtime_checkable
 
+import jax.numpy as jnp
 import optax
 
 from funcnet.training.checks import check_optimizer
@@ -15,8 +16,22 @@ def _sgd(learning_rate: Any, momentum: Any, nesterov: bool) -> optax.GradientTra
     return optax.chain(optax.scale_by_learning_rate(learning_rate), optax.trace(momentum, nesterov))
 
 
+def _adam(learning_rate: Any, b1: Any, b2: Any, eps: Any) -> optax.GradientTransformation:
+    """As in scikit-learn ε is added before the deviation is corrected: m̂ / (√v̂ + ε / √(1 − β₂ᵗ)).
+
+    References: Kingma and Ba, "Adam: a method for stochastic optimization", 2015, the end of section 2.
+    """
+
+    def update(updates: Any, state: Any, params: Any = None) -> Any:
+        t = (state.count + 1).astype(b2.dtype)
+        return optax.scale_by_adam(b1, b2, eps / jnp.sqrt(1 - b2**t)).update(updates, state, params)
+
+    rule = optax.GradientTransformation(optax.scale_by_adam(b1, b2, eps).init, update)
+    return optax.chain(rule, optax.scale_by_learning_rate(learning_rate))
+
+
 INJECTED: dict[str, tuple[Callable[..., optax.GradientTransformation], tuple[str, ...]]] = {
-    "adam": (optax.adam, ("b1", "b2", "eps")),
+    "adam": (_adam, ("b1", "b2", "eps")),
     "rmsprop": (optax.rmsprop, ("eps",)),
     "sgd": (_sgd, ("momentum",)),
 }
@@ -42,7 +57,7 @@ def _injected(solver: str, nesterov: bool) -> optax.GradientTransformation:
     """Settings stand in its state, as arrays."""
     build, names = INJECTED[solver]
     more = {"nesterov": nesterov} if solver == "sgd" else {}
-    return optax.inject_hyperparams(build, static_args=("nesterov",))(
+    return optax.inject_hyperparams(build, static_args=tuple(more))(
         learning_rate=1e-3, **dict.fromkeys(names, 0.5), **more
     )
 
