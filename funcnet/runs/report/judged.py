@@ -205,8 +205,10 @@ def _example_table(
             cells = [names[y], element("td", names[labels[i]], class_=kind)]
             cells += [f"{values[i, labels[i]]:.3f}", f"{values[i, rival]:.3f}"]
         shown.append([f"{i + 1}", *cells, *(f"{found.dataset.x[i, j]:.4g}" for j in leading)])
-    caption = "With the features that the first layer weighs most" if len(leading) < found.dataset.x.shape[1] else ""
-    return table(caption or "With all features", columns, shown, words=() if labels is None else (1, 2))
+    some = len(leading) < found.dataset.x.shape[1]
+    caption = "With the features that the first layer weighs most" if some else "With all features"
+    caption += f"; examples are counted from 1 in the {found.part} part"
+    return table(caption, columns, shown, words=() if labels is None else (1, 2))
 
 
 def _number_text(numbers: Float[np.ndarray, " k"]) -> str:
