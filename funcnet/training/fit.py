@@ -8,16 +8,16 @@ from typing import NamedTuple
 
 import numpy as np
 import optax
+from jax.sharding import Mesh
 
 from funcnet.network import MLP
 from funcnet.numbers import check_count, check_positive
 from funcnet.training.accounting import Privacy, epsilon
 from funcnet.training.checks import check_on_epoch
-from funcnet.training.epoch import Report, State, epoch, evaluate
+from funcnet.training.epoch import State, evaluate
 from funcnet.training.failure import NonFinite, NonFiniteLoss, locate
 from funcnet.training.metrics import Task, means
 from funcnet.training.preparation import Data, Prepared, prepare
-from funcnet.training.private import private_program
 from funcnet.types import KeyArray, Params
 
 History = dict[str, np.ndarray]
@@ -97,32 +97,27 @@ def _one_epoch(
     prepared: Prepared, before: State, number: int
 ) -> tuple[State, dict[str, float], tuple[int, int | None, str] | None]:
     """The state after an epoch, its metrics, and what in it is not finite: step, layer and what."""
-    net, optimizer, batch_size, task, _, train, validation, compile_seconds, varied, privacy = prepared
+    task, varied, privacy = prepared.task, prepared.variation, prepared.privacy
     start = time.perf_counter()
-    state, report = _epoch(prepared, before)
+    program, arguments = prepared.epoch(before)
+    state, report = program(*arguments)
     metrics = means(task, "train", report.sums, varied[0])
-    if validation is not None:
-        sums = evaluate(net, state.params, validation, task)
+    if prepared.validation is not None:
+        sums = evaluate(prepared.net, state.params, prepared.validation, task)
         metrics |= means(task, "validation", sums, varied[1])
     if report.gradient_norm is not None:
         metrics["gradient_norm"] = float(report.gradient_norm)
-    losses = np.asarray(report.losses)
-    metrics |= {"seconds": time.perf_counter() - start, "compile_seconds": compile_seconds if number == 1 else 0.0}
+    losses, compile_seconds = np.asarray(report.losses), prepared.compile_seconds if number == 1 else 0.0
+    metrics |= {"seconds": time.perf_counter() - start, "compile_seconds": compile_seconds}
     if privacy is not None:
-        metrics["epsilon"] = epsilon(privacy, (batch_size or 1) / train.x.shape[0], number * len(losses))
+        metrics["epsilon"] = epsilon(privacy, (prepared.batch_size or 1) / prepared.n, number * len(losses))
     if np.isfinite(losses).all() and bool(report.finite):
         return state, metrics, None
     if privacy is None:
-        return state, metrics, locate(net, optimizer, batch_size, before, train, losses)
+        order = prepared.order(before)
+        return state, metrics, locate(prepared.net, prepared.optimizer, order, before, prepared.train, losses)
     bad = np.flatnonzero(~np.isfinite(losses))
     return state, metrics, (int(bad[0]) + 1 if len(bad) else len(losses), None, "")
-
-
-def _epoch(prepared: Prepared, state: State) -> tuple[State, Report]:
-    net, optimizer, batch_size, task, _, train, *_, privacy = prepared
-    if privacy is None:
-        return epoch(net, optimizer, batch_size, state, train, task)
-    return private_program(net)(net, optimizer, privacy, batch_size, state, train, task)
 
 
 def fit(
@@ -139,6 +134,7 @@ def fit(
     tolerance: float | None = None,
     task: Task | None = None,
     privacy: Privacy | None = None,
+    mesh: Mesh | None = None,
     on_epoch: OnEpoch | None = None,
 ) -> tuple[State, History]:
     """Train a network by the closed-form gradient; each epoch, its shuffle included, is one compiled program.
@@ -167,6 +163,8 @@ def fit(
             clips their gradients and adds noise, then that of the l2 penalty; an epoch is n / batch_size steps, rounded
             up. ε of this run stands in the history as `epsilon`; runs that go on from `params` add up. It holds while
             the key stays secret, and covers neither what is measured on data nor what was chosen by looking at it.
+        mesh: Devices to share the work, with axes "data", for batches, and "model", for wide layers: see
+            `funcnet.training.device_mesh`. The numbers are those of one device up to rounding, for any mesh.
         on_epoch: Called after each epoch with its number, from 1, and its metrics.
 
     Returns:
@@ -206,6 +204,7 @@ def fit(
         params=params,
         task=task,
         privacy=privacy,
+        mesh=mesh,
     )
     result = run(prepared, epochs, patience=patience, tolerance=tolerance, on_epoch=on_epoch)
     if result.failure is not None:
