@@ -13,11 +13,13 @@ from jax.sharding import Mesh
 from funcnet.network import MLP
 from funcnet.numbers import check_count, check_positive
 from funcnet.training.accounting import Privacy, epsilon
+from funcnet.training.checkpoints import Checkpoints, Clock, Decision, decided, read, write
 from funcnet.training.checks import check_on_epoch
 from funcnet.training.epoch import State, evaluate
 from funcnet.training.failure import NonFinite, NonFiniteLoss, locate
 from funcnet.training.metrics import Task, means
 from funcnet.training.preparation import Data, Prepared, prepare
+from funcnet.training.progress import Progress, begin
 from funcnet.types import KeyArray, Params
 
 History = dict[str, np.ndarray]
@@ -32,7 +34,7 @@ class Result(NamedTuple):
             state of the best epoch.
         history: For each metric an array with one entry an epoch.
         epoch: The epoch that `state` is of; 0 for the state before training.
-        stopped: What ended it: "epochs", "patience", "tolerance" or "non-finite".
+        stopped: What ended it: "epochs", "patience", "tolerance", "non-finite" or "interrupted".
         failure: The first value that is not finite, if there was one.
     """
 
@@ -50,37 +52,72 @@ def run(
     patience: int | None = None,
     tolerance: float | None = None,
     on_epoch: OnEpoch | None = None,
+    checkpoints: Checkpoints | None = None,
+    resume: bool = False,
+    interrupted: Callable[[], bool] = bool,
 ) -> Result:
-    """Train what was prepared: the other half of `fit`, with its arguments. `prepared` can be run again."""
+    """Train what was prepared: the other half of `fit`, with its arguments. `prepared` can be run again.
+
+    Args:
+        prepared: What `prepare` gave.
+        epochs: As in `fit`, and so are patience, tolerance and on_epoch.
+        patience: See above.
+        tolerance: See above.
+        on_epoch: See above.
+        checkpoints: Where to write checkpoints.
+        resume: Whether to go on from the newest whole checkpoint, if there is one; bit for bit as if never stopped.
+        interrupted: Asked after each epoch whether to write a checkpoint and stop.
+
+    Raises:
+        OSError: If a checkpoint cannot be written.
+        ValueError: If an argument is out of its range, or the checkpoint is of another run.
+    """
     epochs = check_count("epochs", epochs)
     patience, tolerance = _limits(prepared, epochs, patience, tolerance)
+    progress, failure = begin(prepared.state), None
+    if checkpoints is not None and resume:
+        progress = read(checkpoints, progress) or progress
+    clock, written = Clock(math.inf if checkpoints is None else checkpoints.seconds), progress.epoch
+    stopped = _reason(progress, epochs, patience, tolerance)
+    while not stopped:
+        progress, failure = _advance(prepared, progress)
+        if on_epoch is not None:
+            on_epoch(progress.epoch, progress.records[-1])
+        stopped = "non-finite" if failure else _reason(progress, epochs, patience, tolerance)
+        ended = decided(clock.due(), interrupted()) if not stopped else Decision(True, False)
+        stopped = stopped or ("interrupted" if ended.stop else "")
+        if checkpoints is not None and not failure and (ended.write or ended.stop) and progress.epoch > written:
+            write(checkpoints, progress)
+            written = progress.epoch
+    history = {name: np.array([record[name] for record in progress.records]) for name in progress.records[0]}
+    if stopped in ("patience", "non-finite"):
+        return Result(progress.best, history, progress.best_epoch, stopped, failure)
+    return Result(progress.state, history, progress.epoch, stopped, failure)
+
+
+def _reason(progress: Progress, epochs: int, patience: int, tolerance: float) -> str:
+    """Why a run ends here; nothing where it goes on."""
+    if progress.records and progress.records[-1].get("gradient_norm", math.inf) <= tolerance:
+        return "tolerance"
+    if progress.epoch - progress.since >= patience:
+        return "patience"
+    return "epochs" if progress.epoch >= epochs else ""
+
+
+def _advance(prepared: Prepared, progress: Progress) -> tuple[Progress, NonFinite | None]:
+    """The run after one more epoch, and what in that was not finite."""
     monitor = "train_loss" if prepared.validation is None else "validation_loss"
     blind = prepared.privacy is not None and prepared.validation is None  # the training loss is nobody's to look at
     early = prepared.validation is None and prepared.batch_size is None  # its loss is that of the state before the step
-    records, stopped, failure = [], "epochs", None
-    state = best = prepared.state
-    best_epoch, since, least = 0, 0, math.inf  # since when there was no better one
-    for number in range(1, epochs + 1):
-        before = state
-        state, metrics, broken = _one_epoch(prepared, before, number)
-        records.append(metrics)
-        if on_epoch is not None:
-            on_epoch(number, metrics)
-        if broken is not None:
-            failure, stopped = NonFinite(number, *broken, kept=best_epoch), "non-finite"
-            break
-        if blind or metrics[monitor] < least:
-            best, best_epoch, since, least = before if early else state, number - early, number, metrics[monitor]
-        if metrics.get("gradient_norm", math.inf) <= tolerance:
-            stopped = "tolerance"
-            break
-        if number - since >= patience:
-            stopped = "patience"
-            break
-    history = {name: np.array([record[name] for record in records]) for name in records[0]}
-    if stopped in ("patience", "non-finite"):
-        return Result(best, history, best_epoch, stopped, failure)
-    return Result(state, history, len(records), stopped, failure)
+    before, number = progress.state, progress.epoch + 1
+    state, metrics, broken = _one_epoch(prepared, before, number)
+    progress = progress._replace(state=state, records=(*progress.records, metrics))
+    if broken is not None:
+        return progress, NonFinite(number, *broken, kept=progress.best_epoch)
+    if blind or metrics[monitor] < progress.least:
+        best = {"best": before if early else state, "best_epoch": number - early}
+        progress = progress._replace(since=number, least=metrics[monitor], **best)
+    return progress, None
 
 
 def _limits(prepared: Prepared, epochs: int, patience: int | None, tolerance: float | None) -> tuple[int, float]:
