@@ -39,6 +39,8 @@ from funcnet.runs.command_line import Output, parse, run_script
 from funcnet.runs.display import progress, proof_table, result_table, sweep_table
 from funcnet.runs.folder import REPORT
 from funcnet.runs.pictures import SUFFIXES, write_figure
+from funcnet.runs.resuming import check_resuming, checkpoints_of, interruptible, run_alone
+from funcnet.runs.setup import mesh_of
 from funcnet.runs.sweep import of_the_leader, with_largest_penalties
 from funcnet.training import Result
 from funcnet.training.preparation import Prepared
@@ -48,6 +50,19 @@ PROOF_ROWS = 128
 
 class WrongGradientError(Exception):
     """The proof failed."""
+
+
+class StoppedError(Exception):
+    """A signal came; a checkpoint was written.
+
+    Attributes:
+        signal: Its number.
+    """
+
+    def __init__(self, signal: int, epoch: int) -> None:
+        """After which epoch."""
+        super().__init__(f"stopped after epoch {epoch}; with --resume the run goes on from there")
+        self.signal = signal
 
 
 class NothingLearnedError(Exception):
@@ -87,6 +102,7 @@ def compile_and_prove(setup: Setup) -> tuple[Prepared, Proof]:
             params=params,
             task=setup.task,
             privacy=setup.privacy,
+            mesh=mesh_of(setup.config),
         )
     return preparation.result(), proof.result()
 
@@ -103,15 +119,23 @@ def train(setup: Setup, console: Console, start: float) -> Trained:
     prepared, proof = compile_and_prove(setup)
     check_proof(setup, proof, console)
     training = setup.config.training
-    began = time.perf_counter()
-    with progress(console, setup.epochs, setup.task) as show:
+    began, checkpoints = time.perf_counter(), checkpoints_of(setup, complain)
+    with (
+        interruptible(checkpoints is not None, complain) as signalled,
+        progress(console, setup.epochs, setup.task) as show,
+    ):
         result = fn.training.run(
             prepared,
             setup.epochs,
             patience=training.patience,
             tolerance=training.tolerance,
             on_epoch=lambda number, metrics: show(number, setup.in_units(metrics)),
+            checkpoints=checkpoints,
+            resume=setup.config.output.resume,
+            interrupted=lambda: bool(signalled()),
         )
+    if result.stopped == "interrupted":
+        raise StoppedError(signalled(), result.epoch)
     if result.failure is not None and result.epoch == 0:
         raise NothingLearnedError(f"{result.failure.place}; nothing was learned, nothing is kept")
     return measured(setup, result, proof, start, time.perf_counter() - began)
@@ -136,10 +160,15 @@ def train_many(setup: Setup, words: Sequence[str], console: Console, start: floa
     return measured(chosen, result, proof, start, trained_in, networks)._replace(sweep=sweep)
 
 
+def complain(message: str) -> None:
+    """Tell what went otherwise than wished."""
+    print(f"train.py: {message}", file=sys.stderr)
+
+
 def measured(setup: Setup, result: Result, proof: Proof, start: float, trained_in: float, networks: int = 1) -> Trained:
     """How good the model is on each part, and where the time went."""
     result = result._replace(history=setup.in_units(result.history))
-    model = setup.model(result.state.params)
+    model = setup.model(jax.device_get(result.state.params))
     epoch = float(np.mean(result.history["seconds"]))
     summary = {
         "examples": {part: len(dataset.x) for part, dataset in setup.parts.items()},
@@ -211,7 +240,8 @@ def keep(trained: Trained, config: Config, folder: Path | None) -> list[str]:
 def run(config: Config, console: Console) -> int:
     """Prove, train, report and keep."""
     start = time.perf_counter()
-    with output(config) as folder:
+    check_resuming(config)
+    with output(config) as folder, run_alone(config):
         setup = set_up(config)
         if config.training.sweep is None:
             trained = train(setup, console, start)
@@ -223,7 +253,7 @@ def run(config: Config, console: Console) -> int:
         console.print(line, soft_wrap=True, markup=False, highlight=False)
     failure = trained.result.failure
     if failure is not None:
-        print(f"train.py: {failure}", file=sys.stderr)
+        complain(str(failure))
     return 0 if failure is None else 1
 
 
@@ -239,11 +269,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except WrongGradientError as error:
         print(error)
         return 1
+    except StoppedError as error:
+        complain(str(error))
+        return 128 + error.signal
     except NothingLearnedError as error:
-        print(f"train.py: {error}", file=sys.stderr)
+        complain(str(error))
         return 1
     except (TypeError, ValueError, OSError, ModuleNotFoundError) as error:
-        print(f"train.py: {error}", file=sys.stderr)
+        complain(str(error))
         return 2
     except KeyboardInterrupt:
         print("train.py: interrupted; nothing was kept", file=sys.stderr)

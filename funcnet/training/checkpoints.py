@@ -34,14 +34,14 @@ class Checkpoints(NamedTuple):
             refused.
         seconds: Write one after an epoch when so many seconds have passed since the last; 0 for every epoch.
         keep: How many of the last are kept.
-        on_skip: Called with a message for each checkpoint that is passed over.
+        tell: Called with a message for each checkpoint that is passed over or could not be written.
     """
 
     folder: Path
     identity: dict[str, Any]
     seconds: float = 60.0
     keep: int = KEEP
-    on_skip: Callable[[str], None] = print
+    tell: Callable[[str], None] = print
 
 
 @contextlib.contextmanager
@@ -158,7 +158,7 @@ def read(checkpoints: Checkpoints, like: Progress) -> Progress | None:
         path = checkpoints.folder / str(epoch)
         reason = _damage(path)
         if reason:
-            checkpoints.on_skip(f"checkpoint {path} is passed over: {reason}")
+            checkpoints.tell(f"checkpoint {path} is passed over: {reason}")
             continue
         return _read(path, checkpoints.identity, like)
     return None
@@ -206,9 +206,9 @@ def _read(path: Path, identity: dict[str, Any], like: Progress) -> Progress:
 
 def _check_identity(path: Path, found: dict[str, Any], expected: dict[str, Any]) -> None:
     """Refuse a checkpoint of another run."""
-    for name in expected:
-        if found.get(name) != expected[name]:
-            raise ValueError(f"checkpoint {path} is of another {name}: {found.get(name)!r}, not {expected[name]!r}")
+    for name, value in expected.items():
+        if found.get(name) != value:
+            raise ValueError(f"checkpoint {path} is of a run with another {name}: {found.get(name)!r}, not {value!r}")
 
 
 def digest(*arrays: Any) -> str:

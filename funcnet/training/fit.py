@@ -87,8 +87,13 @@ def run(
         ended = decided(clock.due(), interrupted()) if not stopped else Decision(True, False)
         stopped = stopped or ("interrupted" if ended.stop else "")
         if checkpoints is not None and not failure and (ended.write or ended.stop) and progress.epoch > written:
-            write(checkpoints, progress)
             written = progress.epoch
+            try:
+                write(checkpoints, progress)
+            except OSError as error:
+                if stopped:
+                    raise
+                checkpoints.tell(f"{error}; training goes on")
     history = {name: np.array([record[name] for record in progress.records]) for name in progress.records[0]}
     if stopped in ("patience", "non-finite"):
         return Result(progress.best, history, progress.best_epoch, stopped, failure)
