@@ -3,13 +3,12 @@
 Nothing is told to the devices but this: the programs are those of one device, cut up by the compiler.
 """
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-import optax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.tree_util import GetAttrKey, SequenceKey
 from jaxtyping import Int, Shaped
 
 from funcnet.network import MLP
@@ -91,40 +90,39 @@ def check_mesh(mesh: Any, batch_size: int | None) -> Mesh:
     return mesh
 
 
-def parameter_axes(net: MLP, model: int) -> tuple[Layer, ...]:
-    """Along which axes of the devices the parameters of each layer lie.
+def parameter_axes(net: MLP, model: int) -> tuple[Any, ...]:
+    """Along which axes of the devices the parameters of each layer lie, as layers of tuples.
 
     Layers are split in pairs: the first by its outputs, the second by its inputs, so that what is between them stays
     where it is, and a pair needs one sum over devices in each sweep. A pair whose width in the middle is no multiple of
     the devices is left whole, and so is a last layer without a partner.
     """
-    whole = Layer((None, None), (None,))  # type: ignore[arg-type]  # a tree of the same form
-    axes = [whole] * net.n_layers
+    form: Any = Layer
+    axes = [form((None, None), (None,))] * net.n_layers
     for i in range(0, net.n_layers - 1, 2):
         if model > 1 and net.widths[i + 1] % model == 0:
-            axes[i] = Layer((None, MODEL), (MODEL,))  # type: ignore[arg-type]
-            axes[i + 1] = Layer((MODEL, None), (None,))  # type: ignore[arg-type]
+            axes[i], axes[i + 1] = form((None, MODEL), (MODEL,)), form((MODEL, None), (None,))
     return tuple(axes)
 
 
-def placement(
-    mesh: Mesh, net: MLP, optimizer: optax.GradientTransformation, state: State, blocks: int | None
-) -> Placement:
+def placement(mesh: Mesh, net: MLP, state: State, blocks: int | None) -> Placement:
     """Where the arrays of a run lie; what an optimizer keeps for each parameter lies where that does."""
     place = Placement(mesh, None, None if blocks is None or blocks % mesh.shape[DATA] else blocks)
-    params = tuple(
-        Layer(place.on(*w), place.on(*b))
-        for w, b in parameter_axes(net, mesh.shape[MODEL])  # type: ignore[arg-type]
-    )
-    everywhere = place.on()
-    opt_state = optax.tree.map_params(
-        optimizer,
-        lambda _, sharding: sharding,
-        state.opt_state,
-        params,
-        transform_non_params=lambda _: everywhere,
-    )
-    return place._replace(state=State(params, opt_state, everywhere, everywhere))  # type: ignore[arg-type]
+    axes: Any = parameter_axes(net, mesh.shape[MODEL])
+
+    def beside(path: tuple[Any, ...], leaf: jax.Array) -> NamedSharding:
+        """An array kept under the name of a parameter: as large, or a stack of such."""
+        if len(path) > 1 and isinstance(path[-2], SequenceKey) and isinstance(path[-1], GetAttrKey):
+            number, name = path[-2].idx, path[-1].name
+            if number < net.n_layers and name in Layer._fields:
+                own, shape = getattr(axes[number], name), getattr(state.params[number], name).shape
+                more = leaf.ndim - len(shape)
+                if more >= 0 and leaf.shape[more:] == shape:
+                    return place.on(*[None] * more, *own)
+        return place.on()
+
+    shardings: Any = jax.tree_util.tree_map_with_path(beside, (state.params, state.opt_state))
+    return place._replace(state=State(*shardings, place.on(), place.on()))  # type: ignore[arg-type]
 
 
 def placed(array: Shaped[AnyArray, "..."], sharding: NamedSharding) -> jax.Array:
@@ -185,8 +183,3 @@ def _moved(leaf: jax.Array, sharding: NamedSharding) -> jax.Array:
         return placed(leaf, sharding)
     data = placed(jax.random.key_data(leaf), sharding)
     return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
-
-
-def whole(tree: Any, gather: Callable[[Any], Any] = jax.device_get) -> Any:
-    """Arrays of a state on this process, as NumPy's, wherever they lie."""
-    return jax.tree.map(gather, tree)

@@ -127,7 +127,7 @@ def prepare(
         mesh = check_mesh(mesh, batch_size)
         if privacy is not None:
             raise ValueError("mesh is not for private training, whose steps are of one device; got both")
-        place = placement(mesh, net, optimizer, state, None if batch_size is None else count_blocks(n, batch_size))
+        place = placement(mesh, net, state, None if batch_size is None else count_blocks(n, batch_size))
     prepared = Prepared(
         net,
         optimizer,
