@@ -6,6 +6,7 @@ keeps options, metrics, model and pictures; scripts/predict.py predicts with wha
 
 import os
 import secrets
+import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -39,6 +40,7 @@ from funcnet.runs.command_line import Output, parse, run_script
 from funcnet.runs.display import progress, proof_table, result_table, sweep_table
 from funcnet.runs.folder import REPORT
 from funcnet.runs.pictures import SUFFIXES, write_figure
+from funcnet.runs.processes import EndedError, gathered, join, leads, told_when_another_ends
 from funcnet.runs.resuming import check_resuming, checkpoints_of, interruptible, run_alone
 from funcnet.runs.setup import mesh_of
 from funcnet.runs.sweep import of_the_leader, with_largest_penalties
@@ -115,7 +117,10 @@ def check_proof(setup: Setup, proof: Proof, console: Console) -> None:
 
 
 def train(setup: Setup, console: Console, start: float) -> Trained:
-    """Prove the gradient, train with progress, and measure the model on each part."""
+    """Prove the gradient, train with progress, and measure the model on each part.
+
+    Of several processes the first does what one alone would do, and the others help it train.
+    """
     prepared, proof = compile_and_prove(setup)
     check_proof(setup, proof, console)
     training = setup.config.training
@@ -123,6 +128,7 @@ def train(setup: Setup, console: Console, start: float) -> Trained:
     with (
         interruptible(checkpoints is not None, complain) as signalled,
         progress(console, setup.epochs, setup.task) as show,
+        told_when_another_ends(),
     ):
         result = fn.training.run(
             prepared,
@@ -134,8 +140,9 @@ def train(setup: Setup, console: Console, start: float) -> Trained:
             resume=setup.config.output.resume,
             interrupted=lambda: bool(signalled()),
         )
+        result = result._replace(state=result.state._replace(params=gathered(result.state.params)))
     if result.stopped == "interrupted":
-        raise StoppedError(signalled(), result.epoch)
+        raise StoppedError(signalled() or signal.SIGTERM, result.epoch)
     if result.failure is not None and result.epoch == 0:
         raise NothingLearnedError(f"{result.failure.place}; nothing was learned, nothing is kept")
     return measured(setup, result, proof, start, time.perf_counter() - began)
@@ -168,7 +175,7 @@ def complain(message: str) -> None:
 def measured(setup: Setup, result: Result, proof: Proof, start: float, trained_in: float, networks: int = 1) -> Trained:
     """How good the model is on each part, and where the time went."""
     result = result._replace(history=setup.in_units(result.history))
-    model = setup.model(jax.device_get(result.state.params))
+    model = setup.model(result.state.params)
     epoch = float(np.mean(result.history["seconds"]))
     summary = {
         "examples": {part: len(dataset.x) for part, dataset in setup.parts.items()},
@@ -241,6 +248,10 @@ def run(config: Config, console: Console) -> int:
     """Prove, train, report and keep."""
     start = time.perf_counter()
     check_resuming(config)
+    join(config.process)
+    if not leads():
+        train(set_up(config), Console(quiet=True), start)
+        return 0
     with output(config) as folder, run_alone(config):
         setup = set_up(config)
         if config.training.sweep is None:
@@ -270,8 +281,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(error)
         return 1
     except StoppedError as error:
-        complain(str(error))
+        if leads():
+            complain(str(error))
         return 128 + error.signal
+    except EndedError as error:
+        complain(str(error))
+        sys.stderr.flush()
+        os._exit(1)  # JAX would wait for the one that has ended
     except NothingLearnedError as error:
         complain(str(error))
         return 1

@@ -140,6 +140,20 @@ class OutputOptions:
 
 
 @dataclass(frozen=True)
+class ProcessOptions:
+    """A run of several processes, each of which is started by this command."""
+
+    distributed: bool = False
+    """Share the run with other processes, on this machine or others; they need a file system in common for run-dir."""
+    coordinator: OpenText = None
+    """HOST:PORT of process 0. By default JAX_COORDINATOR_ADDRESS, or as SLURM and Open MPI tell."""
+    processes: OpenInt = None
+    """How many there are. By default JAX_NUM_PROCESSES, or as SLURM and Open MPI tell."""
+    process: OpenInt = None
+    """Which this is, from 0. By default JAX_PROCESS_ID or JOB_COMPLETION_INDEX, or as SLURM and Open MPI tell."""
+
+
+@dataclass(frozen=True)
 class Config:
     """All options of a run."""
 
@@ -149,6 +163,7 @@ class Config:
     training: TrainingOptions = field(default_factory=TrainingOptions)
     privacy: PrivacyOptions = field(default_factory=PrivacyOptions)
     output: OutputOptions = field(default_factory=OutputOptions)
+    process: ProcessOptions = field(default_factory=ProcessOptions)
 
     def flat(self) -> dict[str, Any]:
         """Every option by name, as values that JSON can hold."""

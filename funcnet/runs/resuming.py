@@ -13,7 +13,10 @@ from funcnet.runs.config import Config, OutputOptions
 from funcnet.runs.setup import Setup
 from funcnet.training.checkpoints import Checkpoints, digest, epochs, in_use
 
-ELSEWHERE = ("mesh", "run_dir", "overwrite", "resume", "checkpoint_seconds", "plot")
+ELSEWHERE = (
+    *("mesh", "run_dir", "overwrite", "resume", "checkpoint_seconds", "plot"),
+    *("distributed", "coordinator", "processes", "process"),
+)
 """Options that may change when a run goes on."""
 
 

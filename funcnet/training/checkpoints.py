@@ -101,6 +101,7 @@ def write(checkpoints: Checkpoints, progress: Progress) -> None:
     leader = jax.process_index() == 0
     if leader:
         _remove(path)
+    _wait(f"room for {path}")
     try:
         with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
             items = {ARRAYS: ocp.args.StandardSave(_tree(progress)), RUN: ocp.args.JsonSave(facts)}
@@ -116,6 +117,14 @@ def write(checkpoints: Checkpoints, progress: Progress) -> None:
     unfinished.replace(path.with_name(path.name + DIGEST))
     for epoch in epochs(checkpoints.folder)[checkpoints.keep :]:
         _remove(checkpoints.folder / str(epoch))
+
+
+def _wait(name: str) -> None:
+    """Wait for the other processes."""
+    if jax.process_count() > 1:
+        from jax.experimental import multihost_utils
+
+        multihost_utils.sync_global_devices(name)
 
 
 def _remove(path: Path) -> None:
