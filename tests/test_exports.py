@@ -9,10 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from cases import ACTIVATIONS, LOSSES, WIDE, X64, assert_close, case, name_of
+from sklearn.base import clone
+from sklearn.preprocessing import MinMaxScaler, RobustScaler, StandardScaler
 
 import funcnet as fn
 from funcnet.data.standardisation import Standardisation, standardise
-from funcnet.interchange import network_of, to_onnx, to_stablehlo
+from funcnet.interchange import network_of, save, to_onnx, to_stablehlo
 
 WANTED = "it is in the extra export"
 SCALE = Standardisation(np.array([1e4, -3, 0, 1e-3, 7.0]), np.array([1.0, 3, 1e-2, 1e-4, 2e3]))
@@ -170,7 +172,7 @@ def test_what_does_not_fit(both, tmp_path):
     for options, error, message in (
         ({"features": TARGETS}, ValueError, r"features.mean must have shape \(5,\) to match the network; got \(3,\)"),
         ({"targets": SCALE}, ValueError, r"targets.mean must have shape \(3,\)"),
-        ({"features": (1, 2)}, TypeError, "features must be a Standardisation of mean and scale; got tuple"),
+        ({"features": (1, 2)}, TypeError, "features must be a Standardisation of mean and scale, .*; got tuple"),
     ):
         with pytest.raises(error, match=message):
             write(net, params, tmp_path / "net", **options)
@@ -178,6 +180,38 @@ def test_what_does_not_fit(both, tmp_path):
         write(net, case(k=2)[1], tmp_path / "net")
     with pytest.raises(FileNotFoundError, match="cannot be written"):
         write(net, params, tmp_path / "no" / "net")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "scaler", [StandardScaler(), StandardScaler(with_std=False), StandardScaler(with_mean=False), MinMaxScaler((-1, 2))]
+)
+def test_scalers_of_scikit_learn_count_as_what_they_do(tmp_path, scaler):
+    net, params, x, _ = case(dtype="float32")
+    raw = np.asarray(x, np.float64) * [1, 20, 3, 0.5, 7] + 3
+    with pytest.raises(TypeError, match=f"features must be .* a fitted StandardScaler .*; got {type(scaler).__name__}"):
+        to_stablehlo(net, params, tmp_path / "net", features=clone(scaler))
+    to_stablehlo(net, params, tmp_path / "net", features=scaler.fit(raw))
+    found = run_stablehlo(tmp_path / "net", raw.astype(np.float32))
+    expected = net.loss.inverse_link(fn.apply(net, params, jnp.asarray(scaler.transform(raw), "float32")))
+    assert_close(found, expected, terms=8)
+
+
+def test_other_scalers_are_refused(tmp_path):
+    net, params, x, _ = case(dtype="float32")
+    for scaler in (MinMaxScaler(clip=True), RobustScaler()):
+        with pytest.raises(TypeError, match=f"got {type(scaler).__name__}"):
+            to_stablehlo(net, params, tmp_path / "net", features=scaler.fit(np.asarray(x)))
+
+
+def test_metadata_that_is_no_text(tmp_path):
+    pytest.importorskip("onnx", reason=f"onnx is not installed: {WANTED}")
+    net, params, _, _ = case(dtype="float32")
+    for write in (to_onnx, lambda net, params, path, metadata: save(path, net, params, metadata=metadata)):
+        with pytest.raises(
+            TypeError, match=r"metadata\['classes'\] must be text, such as json.dumps gives of a list; got list"
+        ):
+            write(net, params, tmp_path / "net", metadata={"classes": ["a", "b"]})
     assert list(tmp_path.iterdir()) == []
 
 

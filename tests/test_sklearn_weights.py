@@ -166,7 +166,7 @@ def test_a_dtype_of_ones_own():
     np.testing.assert_array_equal(params[0].w, estimator.coefs_[0].astype("float32"))
     if not X64:
         with pytest.raises(
-            ValueError, match="dtype must be named, such as 'float32', to round weights that are float64"
+            ValueError, match="dtype must be 'float32' or another that JAX holds, to round weights that are float64"
         ):
             from_sklearn(estimator)
     assert net.loss == fn.softmax_cross_entropy

@@ -83,11 +83,8 @@ def _by_passes(
             if rate != estimator._rate:
                 rate = estimator._rate
                 state = state._replace(opt_state=with_settings(state.opt_state, estimator, rate))
-            drawn = []
-            for _ in range(min(together, iterations - done)):
-                numbers = _shuffled(numbers, random) if estimator.shuffle else numbers
-                drawn.append(numbers)
-            plan, before = passes.orders(drawn, size, together), state
+            drawn = _orders(estimator, numbers, random, min(together, iterations - done))
+            plan, before = passes.orders([order for order, _ in drawn], size, together), state
             state, losses = passes.run(net, optimizer, plan, before, examples, task)
             for number, loss in enumerate(losses.tolist(), 1):
                 estimator.t_, estimator.n_iter_ = estimator.t_ + n, done + number
@@ -97,7 +94,8 @@ def _by_passes(
                     break
             if number < plan.passes:  # the same steps again, but only to here
                 state, _ = passes.run(net, optimizer, plan._replace(passes=number), before, examples, task)
-            done += number
+                random.set_state(drawn[number - 1][1])
+            done, numbers = done + number, drawn[number - 1][0]
             estimator._params, estimator._key, estimator._state = state.params, state.key, state.opt_state
             if over:
                 break
@@ -115,11 +113,16 @@ def _first_state(estimator: Any, optimizer: optax.GradientTransformation) -> Sta
     return state._replace(opt_state=kept) if fits else state
 
 
-def _shuffled(numbers: np.ndarray, random: RandomState) -> np.ndarray:
-    """As `sklearn.utils.shuffle`, once more for each pass."""
-    order = np.arange(len(numbers))
-    random.shuffle(order)
-    return numbers[order]
+def _orders(estimator: Any, numbers: np.ndarray, random: RandomState, count: int) -> list[tuple[np.ndarray, Any]]:
+    """The orders of passes, each that before as `sklearn.utils.shuffle` shuffles it, and the generator behind each."""
+    drawn = []
+    for _ in range(count):
+        if estimator.shuffle:
+            order = np.arange(len(numbers))
+            random.shuffle(order)
+            numbers = numbers[order]
+        drawn.append((numbers, random.get_state()))
+    return drawn
 
 
 def _batch_size(estimator: Any, n: int) -> int:

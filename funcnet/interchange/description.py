@@ -66,6 +66,19 @@ def network_of(description: Mapping[str, Any]) -> MLP:
     )
 
 
+def checked_text(metadata: Mapping[str, str] | None) -> dict[str, str]:
+    """Further text of a file, by name.
+
+    Raises:
+        TypeError: If a name or a value is no text.
+    """
+    for name, text in (metadata or {}).items():
+        if not (isinstance(name, str) and isinstance(text, str)):
+            kind = type(text).__name__
+            raise TypeError(f"metadata[{name!r}] must be text, such as json.dumps gives of a list; got {kind}")
+    return dict(metadata or {})
+
+
 def _name(activation: Activation) -> str:
     if activations.ACTIVATIONS.get(activation.name) != activation:
         raise ValueError(f"only funcnet's own activations can be written to a file; got {activation.name!r}")

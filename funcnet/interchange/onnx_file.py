@@ -13,8 +13,8 @@ from funcnet.activations.piecewise import SELU_ALPHA, SELU_SCALE
 from funcnet.activations.sigmoidal import GELU_CUBIC, SQRT_2_OVER_PI
 from funcnet.boundary import check_network
 from funcnet.data.standardisation import Standardisation
-from funcnet.interchange.description import describe
-from funcnet.interchange.scales import check_scales
+from funcnet.interchange.description import checked_text, describe
+from funcnet.interchange.scales import checked_scales
 from funcnet.interchange.weights_file import write_whole
 from funcnet.network import MLP
 from funcnet.precision import work_dtype
@@ -65,8 +65,8 @@ def to_onnx(
     params: Params,
     path: str | Path,
     *,
-    features: Standardisation | None = None,
-    targets: Standardisation | None = None,
+    features: Any = None,
+    targets: Any = None,
     probabilities: bool = True,
     metadata: Mapping[str, str] | None = None,
 ) -> None:
@@ -79,14 +79,15 @@ def to_onnx(
         net: The network, of funcnet's own activations and losses.
         params: Its parameters.
         path: The file, written whole or not at all.
-        features: How raw features are scaled before they enter; the file then takes raw features.
-        targets: How the numbers to predict were scaled; the file then gives them in their own units.
+        features: How raw features are scaled before they enter, a `Standardisation` or a fitted StandardScaler or
+            MinMaxScaler of scikit-learn; the file then takes raw features.
+        targets: How the numbers to predict were scaled, likewise; the file then gives them in their own units.
         probabilities: Whether to end in the loss's inverse link: probabilities of cross-entropies, rates of poisson.
             Else outputs are those of `apply`, logits and logarithms of rates.
-        metadata: Further text by name.
+        metadata: Further text by name; of class names such as `json.dumps(model.classes_.tolist())`.
 
     Raises:
-        TypeError: If params are not those of the network, or a scale is not of its kind.
+        TypeError: If params are not those of the network, or a scale or metadata are not of their kind.
         ValueError: If they do not fit it, an activation or loss is the user's own, or gelu is asked for in float64,
             whose erf runtimes do not have.
         OSError: If the file cannot be written.
@@ -96,8 +97,8 @@ def to_onnx(
     from onnx import helper, numpy_helper
 
     check_network(net, params)
-    check_scales(net, features, targets)
-    description = json.dumps(describe(net))
+    features, targets = checked_scales(net, features, targets)
+    props = {**checked_text(metadata), "network": json.dumps(describe(net))}
     graph = Graph([], {}, work_dtype(params[0].w.dtype))
     _build(graph, net, params, features, targets, probabilities)
     output = "probabilities" if probabilities and net.loss.logits else "outputs"
@@ -115,7 +116,7 @@ def to_onnx(
         ir_version=IR_VERSION,
         producer_name="funcnet",
     )
-    helper.set_model_props(model, {**(metadata or {}), "network": description})
+    helper.set_model_props(model, props)
     onnx.checker.check_model(model, full_check=True)
     write_whole(Path(path), model.SerializeToString())
 

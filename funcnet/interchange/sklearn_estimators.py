@@ -58,8 +58,8 @@ def from_sklearn(estimator: Any, *, dtype: DTypeLike | None = None) -> tuple[MLP
     maps = [Affine(f"coefs_[{i}]", _as(w, dtype), _as(b, dtype)) for i, (w, b) in enumerate(pairs)]
     if jnp.asarray(maps[0].w).dtype != maps[0].w.dtype:
         raise ValueError(
-            f"dtype must be named, such as 'float32', to round weights that are {maps[0].w.dtype}: "
-            "JAX holds those only with jax_enable_x64"
+            f"dtype must be 'float32' or another that JAX holds, to round weights that are {maps[0].w.dtype}; "
+            "with jax_enable_x64 they come as they are"
         )
     if _is_ours(estimator):
         ours: Any = estimator

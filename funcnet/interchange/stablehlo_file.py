@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,9 +10,8 @@ from jax import export
 from jaxtyping import Array, Float
 
 from funcnet.boundary import check_network
-from funcnet.data.standardisation import Standardisation
 from funcnet.gradients import apply
-from funcnet.interchange.scales import check_scales
+from funcnet.interchange.scales import checked_scales
 from funcnet.interchange.weights_file import write_whole
 from funcnet.network import MLP
 from funcnet.precision import work_dtype
@@ -25,8 +25,8 @@ def to_stablehlo(
     params: Params,
     path: str | Path,
     *,
-    features: Standardisation | None = None,
-    targets: Standardisation | None = None,
+    features: Any = None,
+    targets: Any = None,
     probabilities: bool = True,
     platforms: Sequence[str] = ("cpu", "cuda", "tpu"),
 ) -> None:
@@ -40,8 +40,9 @@ def to_stablehlo(
         net: The network.
         params: Its parameters.
         path: The file, written whole or not at all.
-        features: How raw features are scaled before they enter; the program then takes raw features.
-        targets: How the numbers to predict were scaled; the program then gives them in their own units.
+        features: How raw features are scaled before they enter, a `Standardisation` or a fitted StandardScaler or
+            MinMaxScaler of scikit-learn; the program then takes raw features.
+        targets: How the numbers to predict were scaled, likewise; the program then gives them in their own units.
         probabilities: Whether to end in the loss's inverse link: probabilities of cross-entropies, rates of poisson.
             Else outputs are those of `apply`, logits and logarithms of rates.
         platforms: Where it is to run: "cpu", "cuda", "rocm", "tpu".
@@ -52,7 +53,7 @@ def to_stablehlo(
         OSError: If the file cannot be written.
     """
     check_network(net, params)
-    check_scales(net, features, targets)
+    features, targets = checked_scales(net, features, targets)
     if isinstance(platforms, str) or not platforms or not set(platforms) <= set(PLATFORMS):
         raise ValueError(f"platforms must be some of {', '.join(PLATFORMS)}; got {platforms!r}")
     dtype = params[0].w.dtype

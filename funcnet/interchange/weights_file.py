@@ -10,7 +10,7 @@ import numpy as np
 
 from funcnet.boundary import check_network
 from funcnet.interchange.assembly import held
-from funcnet.interchange.description import describe, network_of
+from funcnet.interchange.description import checked_text, describe, network_of
 from funcnet.network import MLP
 from funcnet.types import Layer, Params
 
@@ -51,7 +51,7 @@ def save(
         metadata: Further text, of names other than "format" and "network".
 
     Raises:
-        TypeError: If params are not those of the network.
+        TypeError: If params are not those of the network, or metadata no text.
         ValueError: If they do not fit it, or an activation or loss is the user's own.
         OSError: If the file cannot be written.
         ModuleNotFoundError: If safetensors is not installed (it is in the extra `train`).
@@ -59,11 +59,12 @@ def save(
     from safetensors.numpy import save as to_bytes
 
     check_network(net, params)
+    metadata = checked_text(metadata)
     tensors = {name: np.ascontiguousarray(array) for name, array in (arrays or {}).items()}
     for i, layer in enumerate(params):
         tensors |= {f"layers.{i}.{name}": np.ascontiguousarray(leaf) for name, leaf in layer._asdict().items()}
     text = {"format": FORMAT, "network": json.dumps(describe(net))}
-    write_whole(Path(path), to_bytes(tensors, {**(metadata or {}), **text}))
+    write_whole(Path(path), to_bytes(tensors, {**metadata, **text}))
 
 
 def load(path: str | Path) -> Contents:
