@@ -11,7 +11,7 @@ from funcnet.interchange import describe
 from funcnet.numbers import check_positive
 from funcnet.runs.config import Config, OutputOptions
 from funcnet.runs.setup import Setup
-from funcnet.training.checkpoints import Checkpoints, digest, epochs, in_use
+from funcnet.training.checkpoints import Checkpoints, clear_unfinished, digest, epochs, in_use
 
 ELSEWHERE = (
     *("mesh", "run_dir", "overwrite", "resume", "checkpoint_seconds", "plot"),
@@ -76,7 +76,8 @@ def _tidy(folder: Path) -> None:
 
 
 def _begin(folder: Path, output: OutputOptions) -> None:
-    """Make room for the checkpoints of a new run."""
+    """Make room for the checkpoints of a new run, and remove what a run that was killed had begun to write."""
+    clear_unfinished(folder)
     if output.resume or not epochs(folder):
         return
     if not output.overwrite:

@@ -106,17 +106,17 @@ def write(checkpoints: Checkpoints, progress: Progress) -> None:
         with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
             items = {ARRAYS: ocp.args.StandardSave(_tree(progress)), RUN: ocp.args.JsonSave(facts)}
             checkpointer.save(path.absolute(), ocp.args.Composite(**items))
+        if leader:
+            unfinished = path.with_name(f"{path.name}.tmp")
+            unfinished.write_text(json.dumps(_digests(path)))
+            unfinished.replace(path.with_name(path.name + DIGEST))
     except Exception as error:  # Orbax hands on what its writers raise, of many kinds; what is half-written goes
         if leader:
             _remove(path)
         raise OSError(f"checkpoint {path} cannot be written: {_first_line(error)}") from error
-    if not leader:
-        return
-    unfinished = path.with_name(f"{path.name}{DIGEST}.unfinished")
-    unfinished.write_text(json.dumps(_digests(path)))
-    unfinished.replace(path.with_name(path.name + DIGEST))
-    for epoch in epochs(checkpoints.folder)[checkpoints.keep :]:
-        _remove(checkpoints.folder / str(epoch))
+    if leader:
+        for epoch in epochs(checkpoints.folder)[checkpoints.keep :]:
+            _remove(checkpoints.folder / str(epoch))
 
 
 def _wait(name: str) -> None:
@@ -131,8 +131,16 @@ def _remove(path: Path) -> None:
     """Remove a checkpoint, its digest first, so that nothing takes the rest for a whole one."""
     path.with_name(path.name + DIGEST).unlink(missing_ok=True)
     shutil.rmtree(path, ignore_errors=True)
-    for left in path.parent.glob(f"{path.name}.*tmp*"):  # what Orbax had not finished
-        shutil.rmtree(left, ignore_errors=True)
+    clear_unfinished(path.parent, f"{path.name}.")
+
+
+def clear_unfinished(folder: Path, beginning: str = "") -> None:
+    """Remove what was not written to its end."""
+    for entry in folder.glob(f"{beginning}*tmp*"):
+        if entry.is_dir():
+            shutil.rmtree(entry, ignore_errors=True)
+        else:
+            entry.unlink(missing_ok=True)
 
 
 def _digests(path: Path) -> dict[str, str]:

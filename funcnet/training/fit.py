@@ -69,7 +69,7 @@ def run(
         interrupted: Asked after each epoch whether to write a checkpoint and stop.
 
     Raises:
-        OSError: If a checkpoint cannot be written.
+        OSError: If the checkpoint of an interrupted run cannot be written; else it is told, and the next one tried.
         ValueError: If an argument is out of its range, or the checkpoint is of another run.
     """
     epochs = check_count("epochs", epochs)
@@ -91,9 +91,9 @@ def run(
             try:
                 write(checkpoints, progress)
             except OSError as error:
-                if stopped:
+                if ended.stop:
                     raise
-                checkpoints.tell(f"{error}; training goes on")
+                checkpoints.tell(f"{error}; training {'is done' if stopped else 'goes on'}")
     history = {name: np.array([record[name] for record in progress.records]) for name in progress.records[0]}
     if stopped in ("patience", "non-finite"):
         return Result(progress.best, history, progress.best_epoch, stopped, failure)
