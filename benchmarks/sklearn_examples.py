@@ -205,12 +205,15 @@ def moved(seed: int) -> Any:
     """scikit-learn, which sees every feature moved by one rounding at most."""
     random = np.random.default_rng(seed)
 
-    def fit(self: Any, X: Any, y: Any) -> Any:  # noqa: N803  # scikit-learn's name
-        X = np.asarray(X)  # noqa: N806
-        return super(type(self), self).fit(X * (1 + random.integers(-1, 2, X.shape) * EPS), y)
+    def trembling(kind: Any) -> Any:
+        def fit(self: Any, x: Any, y: Any) -> Any:
+            x = np.asarray(x)
+            return kind.fit(self, x * (1 + random.integers(-1, 2, x.shape) * EPS), y)
+
+        return type(kind.__name__, (kind,), {"fit": fit})
 
     kinds = (neural_network.MLPClassifier, neural_network.MLPRegressor)
-    return SimpleNamespace(**{kind.__name__: type(kind.__name__, (kind,), {"fit": fit}) for kind in kinds})
+    return SimpleNamespace(**{kind.__name__: trembling(kind) for kind in kinds})
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -100,7 +100,7 @@ def is_there(test):
 def test_every_pitfall_is_accounted_for():
     tests = covering(PITFALLS)
     assert list(tests) == list(range(1, 27))
-    assert [number for number, named in tests.items() if not named] == [21]
+    assert all(tests.values())
     assert not [test for named in tests.values() for test in named if not is_there(test)]
     assert not is_there("test_losses::test_that_was_renamed")
     assert not is_there("test_elsewhere::test_kinks")
