@@ -26,7 +26,7 @@ from funcnet.runs import (
     Setup,
     Trained,
     check_report,
-    measure,
+    measured,
     new_folder,
     prove,
     run_curves,
@@ -40,11 +40,9 @@ from funcnet.runs.command_line import Output, parse, run_script
 from funcnet.runs.display import progress, proof_table, result_table, sweep_table
 from funcnet.runs.folder import REPORT
 from funcnet.runs.pictures import SUFFIXES, write_figure
-from funcnet.runs.processes import EndedError, gathered, join, leads, told_when_another_ends
+from funcnet.runs.processes import EndedError, gathered, join, leads, mesh_of, told_when_another_ends
 from funcnet.runs.resuming import check_resuming, checkpoints_of, interruptible, run_alone
-from funcnet.runs.setup import mesh_of
 from funcnet.runs.sweep import of_the_leader, with_largest_penalties
-from funcnet.training import Result
 from funcnet.training.preparation import Prepared
 
 PROOF_ROWS = 128
@@ -170,37 +168,6 @@ def train_many(setup: Setup, words: Sequence[str], console: Console, start: floa
 def complain(message: str) -> None:
     """Tell what went otherwise than wished."""
     print(f"train.py: {message}", file=sys.stderr)
-
-
-def measured(setup: Setup, result: Result, proof: Proof, start: float, trained_in: float, networks: int = 1) -> Trained:
-    """How good the model is on each part, and where the time went."""
-    result = result._replace(history=setup.in_units(result.history))
-    model = setup.model(result.state.params)
-    epoch = float(np.mean(result.history["seconds"]))
-    summary = {
-        "examples": {part: len(dataset.x) for part, dataset in setup.parts.items()},
-        **{part: measure(model, dataset) for part, dataset in setup.parts.items()},
-        "epochs": len(result.history["seconds"]),
-        "epochs_wanted": setup.epochs,
-        "stopped": result.stopped,
-        "kept_epoch": result.epoch,
-        "failure": str(result.failure) if result.failure else None,
-        "privacy": privacy_of(setup, result),
-        "compile_seconds": float(result.history["compile_seconds"][0]),
-        "epoch_seconds": epoch,
-        "networks": networks,
-        "examples_a_second": networks * len(setup.parts["train"].x) / epoch,
-        "training_seconds": trained_in,
-        "seconds": time.perf_counter() - start,
-    }
-    return Trained(setup, result, model, summary, proof)
-
-
-def privacy_of(setup: Setup, result: Result) -> dict[str, float] | None:
-    """ε of all steps that were taken, and what it took."""
-    if setup.privacy is None:
-        return None
-    return {"epsilon": float(result.history["epsilon"][-1]), **setup.privacy._asdict()}
 
 
 @contextmanager

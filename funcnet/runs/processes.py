@@ -6,9 +6,11 @@ from contextlib import contextmanager
 from typing import Any
 
 import jax
+from jax.sharding import Mesh
 
 from funcnet.numbers import check_count
 from funcnet.runs.config import Config, ProcessOptions
+from funcnet.training.placement import DATA, MODEL, device_mesh
 
 HEARTBEAT_SECONDS = 10
 """A process that says nothing for so long has ended."""
@@ -73,11 +75,25 @@ def leads() -> bool:
     return jax.process_index() == 0
 
 
-def devices_of(config: Config) -> str | None:
-    """The mesh as text: by default of several processes all their devices, along the data axis."""
-    if config.training.mesh is None and jax.process_count() > 1:
-        return f"data={jax.device_count()}"
-    return config.training.mesh
+def mesh_of(config: Config) -> Mesh | None:
+    """The devices of a run; by default of several processes all of theirs, along the data axis.
+
+    Raises:
+        ValueError: If the text is no such thing as data=4,model=2, or there are not so many devices.
+    """
+    text, several = config.training.mesh, jax.process_count() > 1
+    if text is None and several:
+        text = f"data={jax.device_count()}"
+    if text is None:
+        return None
+    pairs = [part.split("=") for part in text.split(",")]
+    sizes = {pair[0]: pair[1] for pair in pairs if len(pair) == 2 and pair[1].isdecimal()}
+    if len(sizes) < len(pairs) or not set(sizes) <= {DATA, MODEL}:
+        raise ValueError(f"mesh must be such as data=4 or data=4,model=2; got {text!r}")
+    mesh = device_mesh(**{name: int(size) for name, size in sizes.items()})
+    if several and mesh.size < jax.device_count():
+        raise ValueError(f"mesh must have all {jax.device_count()} devices of the processes; got {text}")
+    return mesh
 
 
 def gathered(tree: Any) -> Any:

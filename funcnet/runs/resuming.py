@@ -3,6 +3,7 @@
 import contextlib
 import shutil
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -111,7 +112,7 @@ def _identity(setup: Setup) -> dict[str, Any]:
 @contextlib.contextmanager
 def interruptible(wanted: bool, tell: Callable[[str], None]) -> Iterator[Callable[[], int]]:
     """Signals SIGTERM and Ctrl-C as a number to ask for, 0 without one; a second one ends the process at once."""
-    if not wanted:
+    if not wanted or threading.current_thread() is not threading.main_thread():  # Python hands signals to that alone
         yield int
         return
     came: list[int] = []

@@ -6,7 +6,6 @@ from typing import Any, NamedTuple, TypeVar
 import jax
 import numpy as np
 import optax
-from jax.sharding import Mesh
 from jaxtyping import Float, Shaped
 
 from funcnet import activations, losses
@@ -25,11 +24,9 @@ from funcnet.network import MLP
 from funcnet.numbers import check_count, check_positive, check_seed
 from funcnet.runs.config import Config, PrivacyOptions
 from funcnet.runs.model import Model
-from funcnet.runs.processes import devices_of
 from funcnet.training.accounting import Privacy, check_privacy
 from funcnet.training.metrics import Task, task_of
 from funcnet.training.optimizers import FULL_BATCH, OPTIMIZERS, optimizer_by_name, schedule_by_name
-from funcnet.training.placement import DATA, MODEL, device_mesh
 from funcnet.types import Params
 
 T = TypeVar("T", float, np.ndarray)
@@ -235,25 +232,6 @@ def _privacy(config: Config) -> Privacy | None:
 
 def _default(value: Any, default: Any) -> Any:
     return default if value is None else value
-
-
-def mesh_of(config: Config) -> Mesh | None:
-    """The devices of a run, if they are told.
-
-    Raises:
-        ValueError: If the text is no such thing as data=4,model=2, or there are not so many devices.
-    """
-    text = devices_of(config)
-    if text is None:
-        return None
-    pairs = [part.split("=") for part in text.split(",")]
-    sizes = {pair[0]: pair[1] for pair in pairs if len(pair) == 2 and pair[1].isdecimal()}
-    if len(sizes) < len(pairs) or not set(sizes) <= {DATA, MODEL}:
-        raise ValueError(f"mesh must be such as data=4 or data=4,model=2; got {text!r}")
-    mesh = device_mesh(**{name: int(size) for name, size in sizes.items()})
-    if jax.process_count() > 1 and mesh.size < jax.device_count():
-        raise ValueError(f"mesh must have all {jax.device_count()} devices of the processes; got {text}")
-    return mesh
 
 
 def unit_optimizer(setup: Setup) -> optax.GradientTransformation:

@@ -243,18 +243,19 @@ def _first_line(error: BaseException) -> str:
 
 
 class Clock:
-    """When a checkpoint is due."""
+    """When a checkpoint is due: so many seconds after the last one was written."""
 
     def __init__(self, seconds: float) -> None:
         """Start now."""
         self.seconds, self.last = seconds, time.monotonic()
 
     def due(self) -> bool:
-        """Whether the time has passed; it then begins anew."""
-        if time.monotonic() - self.last < self.seconds:
-            return False
+        """Whether the time has passed."""
+        return time.monotonic() - self.last >= self.seconds
+
+    def restart(self) -> None:
+        """Begin anew."""
         self.last = time.monotonic()
-        return True
 
 
 class Decision(NamedTuple):

@@ -94,6 +94,7 @@ def run(
                 if ended.stop:
                     raise
                 checkpoints.tell(f"{error}; training {'is done' if stopped else 'goes on'}")
+            clock.restart()
     history = {name: np.array([record[name] for record in progress.records]) for name in progress.records[0]}
     if stopped in ("patience", "non-finite"):
         return Result(progress.best, history, progress.best_epoch, stopped, failure)

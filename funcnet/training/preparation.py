@@ -122,27 +122,23 @@ def prepare(
         privacy = check_privacy(privacy, n)
         check_sampling(privacy, batch_size, train.weights, optimizer, state)
     varied = [None if part is None else variation(part.y, part.weights) for part in (train, held_out)]
-    place = None
-    if mesh is not None:
-        mesh = check_mesh(mesh, batch_size)
-        if privacy is not None:
-            raise ValueError("mesh is not for private training, whose steps are of one device; got both")
-        place = placement(mesh, net, state, None if batch_size is None else count_blocks(n, batch_size))
-    prepared = Prepared(
-        net,
-        optimizer,
-        batch_size,
-        task,
-        state if place is None else placed_state(state, place),
-        train.on_device() if place is None else placed_train(train, place, batch_size is None),
-        held_out and (held_out.on_device() if place is None else placed_to_evaluate(held_out, place)),
-        0.0,
-        (varied[0], varied[1]),
-        n,
-        privacy,
-        place,
-    )
+    if mesh is not None and privacy is not None:
+        raise ValueError("mesh is not for private training, whose steps are of one device; got both")
+    blocks = None if batch_size is None else count_blocks(n, batch_size)
+    place = None if mesh is None else placement(check_mesh(mesh, batch_size), net, state, blocks)
+    arrays = _laid_out(place, state, train, held_out, batch_size is None)
+    prepared = Prepared(net, optimizer, batch_size, task, *arrays, 0.0, (varied[0], varied[1]), n, privacy, place)
     return prepared._replace(compile_seconds=_compile(prepared))
+
+
+def _laid_out(
+    place: Placement | None, state: State, train: Examples, held_out: Examples | None, full_batch: bool
+) -> tuple[State, Examples, Examples | None]:
+    """State and data on the devices."""
+    if place is None:
+        return state, train.on_device(), held_out and held_out.on_device()
+    held_out = held_out and placed_to_evaluate(held_out, place)
+    return placed_state(state, place), placed_train(train, place, full_batch), held_out
 
 
 def _compile(prepared: Prepared) -> float:

@@ -127,10 +127,9 @@ def fit_many(
     columns = _checked(settings)
     order_key, seed_key = jax.random.split(key)
     states = _states(seed_key, net, optimizer, columns)
-    nets = _networks(net, columns)
-    dtype = work_dtype(states.params[0].w.dtype)
-    held_out = check_data(net, validation, dtype, "validation", learning=False).on_device()
-    train = check_data(net, data, dtype).on_device()
+    nets, dtype = _networks(net, columns), work_dtype(states.params[0].w.dtype)
+    both = check_data(net, data, dtype), check_data(net, validation, dtype, "validation", learning=False)
+    train, held_out = (examples.on_device() for examples in both)
     program, n = compiled(_epoch, net), train.x.shape[0]
     batch_size = n if batch_size is None else min(check_count("batch_size", batch_size), n)
     check_same_examples(nets, states.opt_state, batch_size, n)
