@@ -102,7 +102,8 @@ def checkpoints_of(setup: Setup, tell: Callable[[str], None]) -> Checkpoints | N
 
 def _identity(setup: Setup) -> dict[str, Any]:
     """What a checkpoint must agree with: network, options and data."""
-    left_out = {*ELSEWHERE, *(() if setup.config.optimization.schedule else ("epochs",))}
+    of_length = setup.config.optimization.schedule not in (None, "constant")  # what a step does depends on the last
+    left_out = {*ELSEWHERE, *(() if of_length else ("epochs",))}
     options = {name: value for name, value in setup.config.flat().items() if name not in left_out}
     data = {part: digest(*setup.arrays(part)) for part in ("train", "validation") if part in setup.parts}
     options = {name: list(value) if isinstance(value, tuple) else value for name, value in options.items()}
