@@ -188,7 +188,8 @@ def arguments_of(case: Case) -> tuple[State, Examples, Any, Any]:
     random, (n, inputs, classes) = np.random.default_rng(0), (case.batch, case.widths[0], case.widths[-1])
     x, y = random.normal(size=(n, inputs)).astype(np.float32), random.integers(0, classes, n, np.int32)
     key = None if case.dropout is None else jax.random.key(2)
-    return first_state(case), Examples(x, y, np.ones(n, np.float32)), key, np.float32(n)
+    examples: Any = Examples(*map(jax.device_put, (x, y, np.ones(n, np.float32))))
+    return first_state(case), examples, key, np.float32(n)
 
 
 def on_mesh(case: Case, place: Placement) -> tuple[Any, ...]:

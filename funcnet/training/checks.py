@@ -50,7 +50,8 @@ def check_data(net: MLP, data: Any, dtype: Any, name: str = "data", learning: bo
             raise ValueError(f"y must hold at least 2 classes to learn from; got only class {y[0]}")
     except (TypeError, ValueError) as error:
         raise type(error)(f"{name}: {error}") from None
-    return Examples(in_bytes(rows), y if y.ndim == 1 else y.astype(dtype), weights)
+    arrays: Any = (in_bytes(rows), y if y.ndim == 1 else y.astype(dtype), weights)
+    return Examples(*arrays)
 
 
 def _checked_weights(weights: Any, n: int, dtype: Any) -> np.ndarray:

@@ -10,13 +10,13 @@ from funcnet.custom_rule import closed_form_loss
 from funcnet.gradients import value_and_grad
 from funcnet.network import MLP
 from funcnet.training.pixels import from_bytes, on_device
-from funcnet.types import AnyArray, KeyArray, Params
+from funcnet.types import KeyArray, Params
 
 
 class Examples(NamedTuple):
     """Checked data: features in rows and in the work dtype, targets, and a positive weight for each example.
 
-    On several devices the rows are kept in blocks, `(blocks, rows, …)`.
+    On several devices the rows are kept in blocks, `(blocks, rows, …)`. Before they are put on any, arrays are NumPy's.
 
     Attributes:
         x: Features, one example a row; or the bytes that stand for them.
@@ -24,9 +24,9 @@ class Examples(NamedTuple):
         weights: One for each example; 0 only in rows that fill up a batch.
     """
 
-    x: Float[AnyArray, "*n d"] | UInt8[AnyArray, "*n d"]
-    y: Shaped[AnyArray, "n ..."]
-    weights: Float[AnyArray, "*n"]
+    x: Float[Array, "*n d"] | UInt8[Array, "*n d"]
+    y: Shaped[Array, "n ..."]
+    weights: Float[Array, "*n"]
 
     def on_device(self) -> "Examples":
         """A copy on the device."""

@@ -6,6 +6,7 @@ Nothing is told to the devices but this: the programs are those of one device, c
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jax.tree_util import GetAttrKey, SequenceKey
@@ -136,7 +137,7 @@ def placed_in_blocks(array: Shaped[np.ndarray, "n ..."], place: Placement, block
     starts = block_starts(len(array), blocks)
     longest = int(np.diff(starts).max())
 
-    def take(index: tuple[slice, ...]) -> np.ndarray:
+    def take(index: Any) -> np.ndarray:
         numbers = range(blocks)[index[0]]
         part = np.zeros((len(numbers), longest, *array.shape[1:]), array.dtype)
         for i, block in enumerate(numbers):
@@ -179,7 +180,7 @@ def placed_state(state: State, place: Placement) -> State:
 
 
 def _moved(leaf: jax.Array, sharding: NamedSharding) -> jax.Array:
-    if not jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+    if not jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         return placed(leaf, sharding)
     data = placed(jax.random.key_data(leaf), sharding)
     return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
