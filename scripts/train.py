@@ -6,6 +6,7 @@ keeps options, metrics, model and pictures; scripts/predict.py predicts with wha
 
 import os
 import secrets
+import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -25,7 +26,7 @@ from funcnet.runs import (
     Setup,
     Trained,
     check_report,
-    measure,
+    measured,
     new_folder,
     prove,
     run_curves,
@@ -39,8 +40,9 @@ from funcnet.runs.command_line import Output, parse, run_script
 from funcnet.runs.display import progress, proof_table, result_table, sweep_table
 from funcnet.runs.folder import REPORT
 from funcnet.runs.pictures import SUFFIXES, write_figure
+from funcnet.runs.processes import EndedError, gathered, join, leads, mesh_of, told_when_another_ends
+from funcnet.runs.resuming import check_resuming, checkpoints_of, interruptible, run_alone
 from funcnet.runs.sweep import of_the_leader, with_largest_penalties
-from funcnet.training import Result
 from funcnet.training.preparation import Prepared
 
 PROOF_ROWS = 128
@@ -48,6 +50,19 @@ PROOF_ROWS = 128
 
 class WrongGradientError(Exception):
     """The proof failed."""
+
+
+class StoppedError(Exception):
+    """A signal came; a checkpoint was written.
+
+    Attributes:
+        signal: Its number.
+    """
+
+    def __init__(self, signal: int, epoch: int) -> None:
+        """After which epoch."""
+        super().__init__(f"stopped after epoch {epoch}; with --resume the run goes on from there")
+        self.signal = signal
 
 
 class NothingLearnedError(Exception):
@@ -87,6 +102,7 @@ def compile_and_prove(setup: Setup) -> tuple[Prepared, Proof]:
             params=params,
             task=setup.task,
             privacy=setup.privacy,
+            mesh=mesh_of(setup.config),
         )
     return preparation.result(), proof.result()
 
@@ -99,19 +115,32 @@ def check_proof(setup: Setup, proof: Proof, console: Console) -> None:
 
 
 def train(setup: Setup, console: Console, start: float) -> Trained:
-    """Prove the gradient, train with progress, and measure the model on each part."""
+    """Prove the gradient, train with progress, and measure the model on each part.
+
+    Of several processes the first does what one alone would do, and the others help it train.
+    """
     prepared, proof = compile_and_prove(setup)
     check_proof(setup, proof, console)
     training = setup.config.training
-    began = time.perf_counter()
-    with progress(console, setup.epochs, setup.task) as show:
+    began, checkpoints = time.perf_counter(), checkpoints_of(setup, complain)
+    with (
+        interruptible(checkpoints is not None, complain) as signalled,
+        progress(console, setup.epochs, setup.task) as show,
+        told_when_another_ends(),
+    ):
         result = fn.training.run(
             prepared,
             setup.epochs,
             patience=training.patience,
             tolerance=training.tolerance,
             on_epoch=lambda number, metrics: show(number, setup.in_units(metrics)),
+            checkpoints=checkpoints,
+            resume=setup.config.output.resume,
+            interrupted=lambda: bool(signalled()),
         )
+        result = result._replace(state=result.state._replace(params=gathered(result.state.params)))
+    if result.stopped == "interrupted":
+        raise StoppedError(signalled() or signal.SIGTERM, result.epoch)
     if result.failure is not None and result.epoch == 0:
         raise NothingLearnedError(f"{result.failure.place}; nothing was learned, nothing is kept")
     return measured(setup, result, proof, start, time.perf_counter() - began)
@@ -136,35 +165,9 @@ def train_many(setup: Setup, words: Sequence[str], console: Console, start: floa
     return measured(chosen, result, proof, start, trained_in, networks)._replace(sweep=sweep)
 
 
-def measured(setup: Setup, result: Result, proof: Proof, start: float, trained_in: float, networks: int = 1) -> Trained:
-    """How good the model is on each part, and where the time went."""
-    result = result._replace(history=setup.in_units(result.history))
-    model = setup.model(result.state.params)
-    epoch = float(np.mean(result.history["seconds"]))
-    summary = {
-        "examples": {part: len(dataset.x) for part, dataset in setup.parts.items()},
-        **{part: measure(model, dataset) for part, dataset in setup.parts.items()},
-        "epochs": len(result.history["seconds"]),
-        "epochs_wanted": setup.epochs,
-        "stopped": result.stopped,
-        "kept_epoch": result.epoch,
-        "failure": str(result.failure) if result.failure else None,
-        "privacy": privacy_of(setup, result),
-        "compile_seconds": float(result.history["compile_seconds"][0]),
-        "epoch_seconds": epoch,
-        "networks": networks,
-        "examples_a_second": networks * len(setup.parts["train"].x) / epoch,
-        "training_seconds": trained_in,
-        "seconds": time.perf_counter() - start,
-    }
-    return Trained(setup, result, model, summary, proof)
-
-
-def privacy_of(setup: Setup, result: Result) -> dict[str, float] | None:
-    """ε of all steps that were taken, and what it took."""
-    if setup.privacy is None:
-        return None
-    return {"epsilon": float(result.history["epsilon"][-1]), **setup.privacy._asdict()}
+def complain(message: str) -> None:
+    """Tell what went otherwise than wished."""
+    print(f"train.py: {message}", file=sys.stderr)
 
 
 @contextmanager
@@ -211,7 +214,12 @@ def keep(trained: Trained, config: Config, folder: Path | None) -> list[str]:
 def run(config: Config, console: Console) -> int:
     """Prove, train, report and keep."""
     start = time.perf_counter()
-    with output(config) as folder:
+    check_resuming(config)
+    join(config.process)
+    if not leads():
+        train(set_up(config), Console(quiet=True), start)
+        return 0
+    with output(config) as folder, run_alone(config):
         setup = set_up(config)
         if config.training.sweep is None:
             trained = train(setup, console, start)
@@ -223,7 +231,7 @@ def run(config: Config, console: Console) -> int:
         console.print(line, soft_wrap=True, markup=False, highlight=False)
     failure = trained.result.failure
     if failure is not None:
-        print(f"train.py: {failure}", file=sys.stderr)
+        complain(str(failure))
     return 0 if failure is None else 1
 
 
@@ -239,11 +247,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     except WrongGradientError as error:
         print(error)
         return 1
+    except StoppedError as error:
+        if leads():
+            complain(str(error))
+        return 128 + error.signal
+    except EndedError as error:
+        complain(str(error))
+        sys.stderr.flush()
+        os._exit(1)  # JAX would wait for the one that has ended
     except NothingLearnedError as error:
-        print(f"train.py: {error}", file=sys.stderr)
+        complain(str(error))
         return 1
     except (TypeError, ValueError, OSError, ModuleNotFoundError) as error:
-        print(f"train.py: {error}", file=sys.stderr)
+        complain(str(error))
         return 2
     except KeyboardInterrupt:
         print("train.py: interrupted; nothing was kept", file=sys.stderr)

@@ -12,6 +12,7 @@ from funcnet import contractions
 from funcnet.precision import transpose
 from funcnet.training import Examples, epoch_in_order, evaluate, new_order, new_state, pixels, prepare, run
 from funcnet.training import programs as compiler
+from funcnet.training.order import block_starts, count_blocks
 
 SGD = optax.sgd(0.1)
 NET = fn.MLP((6, 5, 4, 3), activation=fn.tanh, loss=fn.softmax_cross_entropy, dropout=0.3)
@@ -74,13 +75,28 @@ def test_a_loss_that_is_not_finite_is_found_among_bytes(monkeypatch):
     assert failures[0] == failures[1]
 
 
-@pytest.mark.parametrize(("n", "batch_size"), [(10, 3), (9, 9), (5, 1)])
+@pytest.mark.parametrize(("n", "batch_size"), [(10, 3), (9, 9), (5, 1), (301, 24), (2**14 + 5, 32)])
 def test_an_order_holds_every_example_once(n, batch_size):
     rows = new_order(jax.random.key(0), n, batch_size)
     assert rows.shape == (-(-n // batch_size), batch_size)
-    assert sorted(rows.ravel()[:n]) == list(range(n))
-    assert (rows.ravel()[n:] == 0).all()
+    assert rows.dtype == np.int32
+    assert sorted(rows[rows >= 0]) == list(range(n))
+    assert (rows[:-1] >= 0).all()  # only the last step is filled up
+    assert (rows[-1] == -1).sum() == rows.size - n
     np.testing.assert_array_equal(rows, new_order(jax.random.key(0), n, batch_size))
+
+
+@pytest.mark.parametrize(("n", "batch_size", "blocks"), [(301, 24, 8), (301, 4, 4), (2**14 + 5, 32, 32), (100, 16, 1)])
+def test_each_step_takes_as_many_of_each_block(n, batch_size, blocks):
+    assert count_blocks(n, batch_size) == blocks
+    starts, share = block_starts(n, blocks), batch_size // blocks
+    assert starts[-1] == n
+    assert np.ptp(np.diff(starts)) <= 1
+    rows = new_order(jax.random.key(1), n, batch_size)
+    block = np.searchsorted(starts, rows[:-1], side="right") - 1
+    np.testing.assert_array_equal(block, np.tile(np.repeat(np.arange(blocks), share), (len(rows) - 1, 1)))
+    again = new_order(jax.random.key(2), n, batch_size)
+    assert (rows != again).mean() > 0.5
 
 
 def test_orders_differ_by_key_and_are_uniform():

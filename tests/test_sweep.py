@@ -49,7 +49,7 @@ def alone(number):
     net = dataclasses.replace(network(), **{name: SETTINGS[name][number] for name in ("l2", "dropout")})
     optimizer = optax.sgd(SETTINGS["learning_rate"][number], momentum=0.9)
     state = new_state(key, fn.init(init_key, net), optimizer)
-    examples = check_data(net, data(), state.params[0].w.dtype)
+    examples = check_data(net, data(), state.params[0].w.dtype).on_device()
     losses = []
     for epoch in (1, 2):
         rows = jnp.asarray(new_order(jax.random.fold_in(order_key, epoch), 50, 16))

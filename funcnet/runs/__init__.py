@@ -27,3 +27,4 @@ from funcnet.runs.setup import set_up as set_up
 from funcnet.runs.sweep import Swept as Swept
 from funcnet.runs.sweep import run_sweep as run_sweep
 from funcnet.runs.trained import Trained as Trained
+from funcnet.runs.trained import measured as measured

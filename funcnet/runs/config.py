@@ -104,6 +104,8 @@ class TrainingOptions:
     sweep: OpenTexts = None
     """Train all combinations at once and keep the best: learning_rate=0.001,0.01 l2=0,0.0001 dropout=0,0.5 seed=0,1.
     Without values, 64 of them: 4 learning rates, 4 l2, 4 dropouts."""
+    mesh: OpenText = None
+    """Devices that share the work: data=4,model=2 splits batches in 4 and wide layers in 2. By default one device."""
     seed: int = 0
     """What parts of the data, initial parameters, order and dropout depend on; not samples and noise of dp-noise."""
 
@@ -128,9 +130,27 @@ class OutputOptions:
     """A folder to keep the run in: report.html, config.json, metrics.csv, summary.json, model.safetensors, pictures."""
     overwrite: bool = False
     """Put the run in the place of the one that is there."""
+    resume: bool = False
+    """Go on from the newest whole checkpoint of this run folder, if there is one, as if never interrupted."""
+    checkpoint_seconds: float = 60.0
+    """With a run folder, write a checkpoint after the first epoch that ends so long after the last one."""
     plot: OpenPath = None
     """Where the curves go without a run folder: .png, .pdf or .svg; the report stands beside them. By default
     training.png."""
+
+
+@dataclass(frozen=True)
+class ProcessOptions:
+    """A run of several processes, each of which is started by this command."""
+
+    distributed: bool = False
+    """Share the run with other processes, on this machine or others; they need a file system in common for run-dir."""
+    coordinator: OpenText = None
+    """HOST:PORT of process 0. By default JAX_COORDINATOR_ADDRESS, or as SLURM and Open MPI tell."""
+    processes: OpenInt = None
+    """How many there are. By default JAX_NUM_PROCESSES, or as SLURM and Open MPI tell."""
+    process: OpenInt = None
+    """Which this is, from 0. By default JAX_PROCESS_ID or JOB_COMPLETION_INDEX, or as SLURM and Open MPI tell."""
 
 
 @dataclass(frozen=True)
@@ -143,6 +163,7 @@ class Config:
     training: TrainingOptions = field(default_factory=TrainingOptions)
     privacy: PrivacyOptions = field(default_factory=PrivacyOptions)
     output: OutputOptions = field(default_factory=OutputOptions)
+    process: ProcessOptions = field(default_factory=ProcessOptions)
 
     def flat(self) -> dict[str, Any]:
         """Every option by name, as values that JSON can hold."""

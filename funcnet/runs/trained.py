@@ -1,8 +1,11 @@
 """What a run has in hand when training is over."""
 
+import time
 from typing import Any, NamedTuple
 
-from funcnet.runs.model import Model
+import numpy as np
+
+from funcnet.runs.model import Model, measure
 from funcnet.runs.proof import Proof
 from funcnet.runs.setup import Setup
 from funcnet.training.fit import Result
@@ -27,3 +30,34 @@ class Trained(NamedTuple):
     summary: dict[str, Any]
     proof: Proof
     sweep: Sweep | None = None
+
+
+def measured(setup: Setup, result: Result, proof: Proof, start: float, trained_in: float, networks: int = 1) -> Trained:
+    """How good the model is on each part, and where the time went."""
+    result = result._replace(history=setup.in_units(result.history))
+    model = setup.model(result.state.params)
+    epoch = float(np.mean(result.history["seconds"]))
+    summary = {
+        "examples": {part: len(dataset.x) for part, dataset in setup.parts.items()},
+        **{part: measure(model, dataset) for part, dataset in setup.parts.items()},
+        "epochs": len(result.history["seconds"]),
+        "epochs_wanted": setup.epochs,
+        "stopped": result.stopped,
+        "kept_epoch": result.epoch,
+        "failure": str(result.failure) if result.failure else None,
+        "privacy": privacy_of(setup, result),
+        "compile_seconds": float(result.history["compile_seconds"][0]),
+        "epoch_seconds": epoch,
+        "networks": networks,
+        "examples_a_second": networks * len(setup.parts["train"].x) / epoch,
+        "training_seconds": trained_in,
+        "seconds": time.perf_counter() - start,
+    }
+    return Trained(setup, result, model, summary, proof)
+
+
+def privacy_of(setup: Setup, result: Result) -> dict[str, float] | None:
+    """ε of all steps that were taken, and what it took."""
+    if setup.privacy is None:
+        return None
+    return {"epsilon": float(result.history["epsilon"][-1]), **setup.privacy._asdict()}

@@ -8,7 +8,6 @@ from funcnet.training.epoch import epoch as epoch
 from funcnet.training.epoch import epoch_in_order as epoch_in_order
 from funcnet.training.epoch import epoch_program as epoch_program
 from funcnet.training.epoch import evaluate as evaluate
-from funcnet.training.epoch import new_order as new_order
 from funcnet.training.epoch import new_state as new_state
 from funcnet.training.epoch import step as step
 from funcnet.training.failure import NonFinite as NonFinite
@@ -27,6 +26,8 @@ from funcnet.training.objective import Objective as Objective
 from funcnet.training.optimizers import OPTIMIZERS as OPTIMIZERS
 from funcnet.training.optimizers import optimizer_by_name as optimizer_by_name
 from funcnet.training.optimizers import schedule_by_name as schedule_by_name
+from funcnet.training.order import new_order as new_order
+from funcnet.training.placement import device_mesh as device_mesh
 from funcnet.training.preparation import prepare as prepare
 from funcnet.training.private import Keys as Keys
 from funcnet.training.private import gaussian_mechanism as gaussian_mechanism

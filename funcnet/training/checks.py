@@ -9,11 +9,11 @@ from funcnet.boundary import check_features, check_network, check_targets, check
 from funcnet.network import MLP
 from funcnet.training.metrics import Task, task_of
 from funcnet.training.objective import Examples, Objective
-from funcnet.training.pixels import in_bytes, on_device
+from funcnet.training.pixels import in_bytes
 
 
 def check_data(net: MLP, data: Any, dtype: Any, name: str = "data", learning: bool = True) -> Examples:
-    """Check `(x, y)` or `(x, y, weights)` and bring it into the form that epochs run on.
+    """Check `(x, y)` or `(x, y, weights)` and bring it into the form that epochs run on, in this process's memory.
 
     Rows of weight 0 are left out: they count as absent, whatever they hold.
 
@@ -50,7 +50,8 @@ def check_data(net: MLP, data: Any, dtype: Any, name: str = "data", learning: bo
             raise ValueError(f"y must hold at least 2 classes to learn from; got only class {y[0]}")
     except (TypeError, ValueError) as error:
         raise type(error)(f"{name}: {error}") from None
-    return Examples(in_bytes(rows), on_device(y if y.ndim == 1 else y.astype(dtype)), on_device(weights))
+    arrays: Any = (in_bytes(rows), y if y.ndim == 1 else y.astype(dtype), weights)
+    return Examples(*arrays)
 
 
 def _checked_weights(weights: Any, n: int, dtype: Any) -> np.ndarray:

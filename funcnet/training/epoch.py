@@ -1,13 +1,13 @@
 """One step, one epoch, one evaluation: pure functions, the last two compiled as one program each."""
 
+import math
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from funcnet.boundary import Call, lift_params
 from funcnet.gradients import parameter_gradient, penalty
@@ -16,6 +16,7 @@ from funcnet.precision import cast_like
 from funcnet.sweeps import forward
 from funcnet.training.metrics import Sums, Task, scores
 from funcnet.training.objective import Examples, Objective
+from funcnet.training.order import new_order
 from funcnet.training.programs import compiled
 from funcnet.types import KeyArray, Params
 
@@ -74,6 +75,7 @@ def step(
     batch: Examples,
     key: KeyArray | None,
     task: Task = "classification",
+    total: Float[Array, ""] | None = None,
 ) -> tuple[State, Sums]:
     """One update by the closed-form gradient of a batch; the sums are those before the update.
 
@@ -86,13 +88,14 @@ def step(
         batch: Its examples, with Σ w > 0.
         key: The dropout key.
         task: What the sums measure predictions by.
+        total: Σ w, where it is known already: devices then have one number less to agree on.
     """
-    total = jnp.sum(batch.weights)
+    total = jnp.sum(batch.weights) if total is None else total
     call = Call(lift_params(state.params), batch.x, batch.y, batch.weights / total)
     swept, grads = parameter_gradient(net, call, key)
     grads = cast_like(grads, state.params)
     state = _update(optimizer, state, swept.value, grads, Objective(net, batch, key))
-    return state, sums_of(net, total * swept.value, swept.outputs, batch, task)
+    return state, sums_of(net, total * swept.value, swept.outputs, batch, task)._replace(weight=total)
 
 
 def sums_of(net: MLP, loss: Float[Array, ""], outputs: Float[Array, "n k"], batch: Examples, task: Task) -> Sums:
@@ -132,39 +135,40 @@ class Plan(NamedTuple):
     """Which examples each step of an epoch sees.
 
     Attributes:
-        rows: Their numbers; the last step's are filled up with 0.
-        present: Whether a row is one of the examples, not filling.
+        rows: Their numbers, −1 for filling; of data in blocks those within each block.
+        totals: Σ w of each step's examples.
         keys: The dropout keys; None without dropout.
     """
 
-    rows: Int[Array, "steps batch"]
-    present: Bool[Array, "steps batch"]
+    rows: Int[Array, "*steps batch"]
+    totals: Float[Array, "..."]
     keys: KeyArray | None
 
     def batch(self, data: Examples) -> Examples:
         """The examples of one step, of a plan without its first axis."""
-        x, y, w = (array[self.rows] for array in data)
+        x, y, w = (take_rows(array, self.rows) for array in data)
         return Examples(x, y, jnp.where(self.present, w, 0)).in_numbers()
 
-
-def new_order(key: KeyArray, n: int, batch_size: int) -> Int[np.ndarray, "steps batch"]:
-    """The numbers 0 … n − 1 in a new order for each key, one row for each step, filled up with 0.
-
-    It is drawn on the host, by a generator seeded by the key: sorting random numbers, as `jax.random.permutation` does,
-    takes ten times as long, and a second to compile.
-    """
-    words = jax.random.key_data(key) if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else key
-    rows = np.zeros(-(-n // batch_size) * batch_size, np.int32)
-    rows[:n] = np.random.default_rng(np.asarray(words)).permutation(n)
-    return rows.reshape(-1, batch_size)
+    @property
+    def present(self) -> Bool[Array, " batch"]:
+        """Whether a row of one step is one of the examples, not filling."""
+        return self.rows.ravel() >= 0
 
 
-def plan(net: MLP, key: KeyArray, rows: Int[Array, "steps batch"], n: int) -> tuple[KeyArray, Plan]:
-    """The steps of an epoch on n examples in this order; and the key for the next epoch."""
-    steps = rows.shape[0]
-    present = (jnp.arange(rows.size, dtype=jnp.int32) < n).reshape(rows.shape)
+def take_rows(array: Shaped[Array, "..."], rows: Int[Array, "..."]) -> Shaped[Array, "batch ..."]:
+    """Rows by their numbers; of blocks, `(blocks, share)` numbers within each, one block behind the other."""
+    if rows.ndim == 1:
+        return array[rows]
+    taken = jax.vmap(lambda block, numbers: block[numbers])(array, rows)
+    return taken.reshape(-1, *taken.shape[2:])
+
+
+def plan(net: MLP, key: KeyArray, rows: Int[Array, "steps ..."], data: Examples) -> tuple[KeyArray, Plan]:
+    """The steps of an epoch in this order; and the key for the next epoch."""
+    drawn = jax.vmap(lambda numbers: take_rows(data.weights, numbers))(rows)
+    totals = jnp.sum(jnp.where(rows.reshape(drawn.shape) >= 0, drawn, 0), axis=1)
     key, dropout_key = jax.random.split(key)
-    return key, Plan(rows, present, None if net.dropout is None else jax.random.split(dropout_key, steps))
+    return key, Plan(rows, totals, None if net.dropout is None else jax.random.split(dropout_key, len(rows)))
 
 
 def epoch(
@@ -185,15 +189,15 @@ def epoch(
     return epoch_program(net)(net, optimizer, rows, state, data, task)
 
 
-def epoch_program(net: MLP) -> Any:
+def epoch_program(net: MLP, out_shardings: Any = None) -> Any:
     """`epoch_in_order` compiled with the options that suit the network; equal networks compile once."""
-    return compiled(epoch_in_order, net)
+    return compiled(epoch_in_order, net, out_shardings)
 
 
 def epoch_in_order(
     net: MLP,
     optimizer: optax.GradientTransformation,
-    rows: Int[Array, "steps batch"] | None,
+    rows: Int[Array, "steps ..."] | None,
     state: State,
     data: Examples,
     task: Task = "classification",
@@ -214,10 +218,10 @@ def epoch_in_order(
         state, sums, norm = _full_step(net, optimizer, state._replace(key=key), data.in_numbers(), dropout_key, task)
         sums = jax.tree.map(lambda s: s[None], sums)
     else:
-        key, steps = plan(net, state.key, rows, data.x.shape[0])
+        key, steps = plan(net, state.key, rows, data)
 
         def run(state: State, one: Plan) -> tuple[State, Sums]:
-            return step(net, optimizer, state, one.batch(data), one.keys, task)
+            return step(net, optimizer, state, one.batch(data), one.keys, task, one.totals)
 
         state, sums = jax.lax.scan(run, state._replace(key=key), steps)
     return state, report(state, sums, norm)
@@ -235,18 +239,20 @@ def evaluate(
     net: MLP, params: Params, data: Examples, task: Task = "classification", rows: int = EVALUATION_ROWS
 ) -> Sums:
     """Loss and scores of all examples without dropout, at most `rows` at a time so that memory stays bounded."""
-    params, n = lift_params(params), data.x.shape[0]
-    rows = -(-n // -(-n // rows))  # blocks of one size if there are such: a rest is a program of its own
+    params, axis = lift_params(params), data.weights.ndim - 1
+    blocks, n = data.weights.shape[:axis], data.weights.shape[axis]
+    rows = -(-n // -(-math.prod(blocks) * n // rows))  # slices of one size if there are such: a rest is another program
 
-    def sums(block: Examples) -> Sums:
-        outputs, _ = forward(net, params, block.x, None)
-        losses = net.loss.value(outputs, block.y) + penalty(net, params)
-        return sums_of(net, jnp.sum(block.weights * losses), outputs, block, task)
+    def sums(part: Examples) -> Sums:
+        part = Examples(*(array.reshape(-1, *array.shape[axis + 1 :]) for array in part)).in_numbers()
+        outputs, _ = forward(net, params, part.x, None)
+        losses = net.loss.value(outputs, part.y) + penalty(net, params)
+        return sums_of(net, jnp.sum(part.weights * losses), outputs, part, task)
 
     def take(start: Int[Array, ""]) -> Sums:
-        return sums(Examples(*(jax.lax.dynamic_slice_in_dim(array, start, rows) for array in data)).in_numbers())
+        return sums(Examples(*(jax.lax.dynamic_slice_in_dim(array, start, rows, axis) for array in data)))
 
     whole = n - n % rows
     total = jax.lax.map(take, jnp.arange(0, whole, rows))
-    rest = [sums(Examples(*(array[whole:] for array in data)).in_numbers())] if whole < n else []
+    rest = [sums(Examples(*(jax.lax.slice_in_dim(array, whole, n, axis=axis) for array in data)))] if whole < n else []
     return jax.tree.map(lambda *parts: sum(parts), Sums(*(jnp.sum(t, axis=0) for t in total)), *rest)

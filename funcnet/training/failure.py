@@ -12,9 +12,9 @@ from jaxtyping import Array, Bool, Int
 from funcnet.boundary import lift_params
 from funcnet.network import MLP
 from funcnet.sweeps import forward
-from funcnet.training.epoch import State, new_order, plan, step
+from funcnet.training.epoch import State, plan, step
 from funcnet.training.objective import Examples
-from funcnet.types import KeyArray, Params
+from funcnet.types import AnyArray, KeyArray, Params
 
 
 class NonFinite(NamedTuple):
@@ -73,7 +73,7 @@ def _replay(
     net: MLP, optimizer: optax.GradientTransformation, rows: Array, state: State, data: Examples, last: Array | int
 ) -> tuple[Int[Array, ""], Bool[Array, " flags"]]:
     """The steps of an epoch again, up to the first that meets something not finite or to step `last`."""
-    key, steps = plan(net, state.key, rows, data.x.shape[0])
+    key, steps = plan(net, state.key, rows, data)
     n_steps = rows.shape[0]
 
     def look(number: Array, state: State) -> Bool[Array, " flags"]:
@@ -97,7 +97,7 @@ def _replay(
 def locate(
     net: MLP,
     optimizer: optax.GradientTransformation,
-    batch_size: int | None,
+    rows: Int[AnyArray, "steps ..."] | None,
     state: State,
     data: Examples,
     losses: np.ndarray,
@@ -107,15 +107,15 @@ def locate(
     Args:
         net: The network.
         optimizer: The optimizer.
-        batch_size: Examples for each step; None for all, which are then replayed as one batch.
+        rows: Its order; None for a step on all examples, which are then replayed as one batch.
         state: The state before the epoch.
         data: The examples of the epoch.
         losses: The loss of each of its steps, as they came out.
     """
     bad = np.flatnonzero(~np.isfinite(losses))
     first = int(bad[0]) if len(bad) else len(losses)  # behind the last step if only its update went wrong
-    n = data.x.shape[0]
-    rows = np.arange(n, dtype=np.int32)[None] if batch_size is None else new_order(state.key, n, batch_size)
+    if rows is None:
+        rows = np.arange(data.x.shape[0], dtype=np.int32)[None]
     number, flags = _replay(net, optimizer, jnp.asarray(rows), state, data, first)
     broken = np.flatnonzero(~np.asarray(flags))
     if not len(broken):

@@ -8,16 +8,18 @@ from typing import NamedTuple
 
 import numpy as np
 import optax
+from jax.sharding import Mesh
 
 from funcnet.network import MLP
 from funcnet.numbers import check_count, check_positive
 from funcnet.training.accounting import Privacy, epsilon
+from funcnet.training.checkpoints import Checkpoints, Clock, Decision, decided, read, write
 from funcnet.training.checks import check_on_epoch
-from funcnet.training.epoch import Report, State, epoch, evaluate
+from funcnet.training.epoch import State, evaluate
 from funcnet.training.failure import NonFinite, NonFiniteLoss, locate
 from funcnet.training.metrics import Task, means
 from funcnet.training.preparation import Data, Prepared, prepare
-from funcnet.training.private import private_program
+from funcnet.training.progress import Progress, begin
 from funcnet.types import KeyArray, Params
 
 History = dict[str, np.ndarray]
@@ -32,7 +34,7 @@ class Result(NamedTuple):
             state of the best epoch.
         history: For each metric an array with one entry an epoch.
         epoch: The epoch that `state` is of; 0 for the state before training.
-        stopped: What ended it: "epochs", "patience", "tolerance" or "non-finite".
+        stopped: What ended it: "epochs", "patience", "tolerance", "non-finite" or "interrupted".
         failure: The first value that is not finite, if there was one.
     """
 
@@ -50,37 +52,78 @@ def run(
     patience: int | None = None,
     tolerance: float | None = None,
     on_epoch: OnEpoch | None = None,
+    checkpoints: Checkpoints | None = None,
+    resume: bool = False,
+    interrupted: Callable[[], bool] = bool,
 ) -> Result:
-    """Train what was prepared: the other half of `fit`, with its arguments. `prepared` can be run again."""
+    """Train what was prepared: the other half of `fit`, with its arguments. `prepared` can be run again.
+
+    Args:
+        prepared: What `prepare` gave.
+        epochs: As in `fit`, and so are patience, tolerance and on_epoch.
+        patience: See above.
+        tolerance: See above.
+        on_epoch: See above.
+        checkpoints: Where to write checkpoints.
+        resume: Whether to go on from the newest whole checkpoint, if there is one; bit for bit as if never stopped.
+        interrupted: Asked after each epoch whether to write a checkpoint and stop.
+
+    Raises:
+        OSError: If the checkpoint of an interrupted run cannot be written; else it is told, and the next one tried.
+        ValueError: If an argument is out of its range, or the checkpoint is of another run.
+    """
     epochs = check_count("epochs", epochs)
     patience, tolerance = _limits(prepared, epochs, patience, tolerance)
+    progress, failure = begin(prepared.state), None
+    if checkpoints is not None and resume:
+        progress = read(checkpoints, progress) or progress
+    clock, written = Clock(math.inf if checkpoints is None else checkpoints.seconds), progress.epoch
+    stopped = _reason(progress, epochs, patience, tolerance)
+    while not stopped:
+        progress, failure = _advance(prepared, progress)
+        if on_epoch is not None:
+            on_epoch(progress.epoch, progress.records[-1])
+        stopped = "non-finite" if failure else _reason(progress, epochs, patience, tolerance)
+        ended = decided(clock.due(), interrupted()) if not stopped else Decision(True, False)
+        stopped = stopped or ("interrupted" if ended.stop else "")
+        if checkpoints is not None and not failure and (ended.write or ended.stop) and progress.epoch > written:
+            written = progress.epoch
+            try:
+                write(checkpoints, progress)
+            except OSError as error:
+                if ended.stop:
+                    raise
+                checkpoints.tell(f"{error}; training {'is done' if stopped else 'goes on'}")
+            clock.restart()
+    history = {name: np.array([record[name] for record in progress.records]) for name in progress.records[0]}
+    if stopped in ("patience", "non-finite"):
+        return Result(progress.best, history, progress.best_epoch, stopped, failure)
+    return Result(progress.state, history, progress.epoch, stopped, failure)
+
+
+def _reason(progress: Progress, epochs: int, patience: int, tolerance: float) -> str:
+    """Why a run ends here; nothing where it goes on."""
+    if progress.records and progress.records[-1].get("gradient_norm", math.inf) <= tolerance:
+        return "tolerance"
+    if progress.epoch - progress.since >= patience:
+        return "patience"
+    return "epochs" if progress.epoch >= epochs else ""
+
+
+def _advance(prepared: Prepared, progress: Progress) -> tuple[Progress, NonFinite | None]:
+    """The run after one more epoch, and what in that was not finite."""
     monitor = "train_loss" if prepared.validation is None else "validation_loss"
     blind = prepared.privacy is not None and prepared.validation is None  # the training loss is nobody's to look at
     early = prepared.validation is None and prepared.batch_size is None  # its loss is that of the state before the step
-    records, stopped, failure = [], "epochs", None
-    state = best = prepared.state
-    best_epoch, since, least = 0, 0, math.inf  # since when there was no better one
-    for number in range(1, epochs + 1):
-        before = state
-        state, metrics, broken = _one_epoch(prepared, before, number)
-        records.append(metrics)
-        if on_epoch is not None:
-            on_epoch(number, metrics)
-        if broken is not None:
-            failure, stopped = NonFinite(number, *broken, kept=best_epoch), "non-finite"
-            break
-        if blind or metrics[monitor] < least:
-            best, best_epoch, since, least = before if early else state, number - early, number, metrics[monitor]
-        if metrics.get("gradient_norm", math.inf) <= tolerance:
-            stopped = "tolerance"
-            break
-        if number - since >= patience:
-            stopped = "patience"
-            break
-    history = {name: np.array([record[name] for record in records]) for name in records[0]}
-    if stopped in ("patience", "non-finite"):
-        return Result(best, history, best_epoch, stopped, failure)
-    return Result(state, history, len(records), stopped, failure)
+    before, number = progress.state, progress.epoch + 1
+    state, metrics, broken = _one_epoch(prepared, before, number)
+    progress = progress._replace(state=state, records=(*progress.records, metrics))
+    if broken is not None:
+        return progress, NonFinite(number, *broken, kept=progress.best_epoch)
+    if blind or metrics[monitor] < progress.least:
+        best = {"best": before if early else state, "best_epoch": number - early}
+        progress = progress._replace(since=number, least=metrics[monitor], **best)
+    return progress, None
 
 
 def _limits(prepared: Prepared, epochs: int, patience: int | None, tolerance: float | None) -> tuple[int, float]:
@@ -97,32 +140,27 @@ def _one_epoch(
     prepared: Prepared, before: State, number: int
 ) -> tuple[State, dict[str, float], tuple[int, int | None, str] | None]:
     """The state after an epoch, its metrics, and what in it is not finite: step, layer and what."""
-    net, optimizer, batch_size, task, _, train, validation, compile_seconds, varied, privacy = prepared
+    task, varied, privacy = prepared.task, prepared.variation, prepared.privacy
     start = time.perf_counter()
-    state, report = _epoch(prepared, before)
+    program, arguments = prepared.epoch(before)
+    state, report = program(*arguments)
     metrics = means(task, "train", report.sums, varied[0])
-    if validation is not None:
-        sums = evaluate(net, state.params, validation, task)
+    if prepared.validation is not None:
+        sums = evaluate(prepared.net, state.params, prepared.validation, task)
         metrics |= means(task, "validation", sums, varied[1])
     if report.gradient_norm is not None:
         metrics["gradient_norm"] = float(report.gradient_norm)
-    losses = np.asarray(report.losses)
-    metrics |= {"seconds": time.perf_counter() - start, "compile_seconds": compile_seconds if number == 1 else 0.0}
+    losses, compile_seconds = np.asarray(report.losses), prepared.compile_seconds if number == 1 else 0.0
+    metrics |= {"seconds": time.perf_counter() - start, "compile_seconds": compile_seconds}
     if privacy is not None:
-        metrics["epsilon"] = epsilon(privacy, (batch_size or 1) / train.x.shape[0], number * len(losses))
+        metrics["epsilon"] = epsilon(privacy, (prepared.batch_size or 1) / prepared.n, number * len(losses))
     if np.isfinite(losses).all() and bool(report.finite):
         return state, metrics, None
     if privacy is None:
-        return state, metrics, locate(net, optimizer, batch_size, before, train, losses)
+        order = prepared.order(before)
+        return state, metrics, locate(prepared.net, prepared.optimizer, order, before, prepared.train, losses)
     bad = np.flatnonzero(~np.isfinite(losses))
     return state, metrics, (int(bad[0]) + 1 if len(bad) else len(losses), None, "")
-
-
-def _epoch(prepared: Prepared, state: State) -> tuple[State, Report]:
-    net, optimizer, batch_size, task, _, train, *_, privacy = prepared
-    if privacy is None:
-        return epoch(net, optimizer, batch_size, state, train, task)
-    return private_program(net)(net, optimizer, privacy, batch_size, state, train, task)
 
 
 def fit(
@@ -139,6 +177,7 @@ def fit(
     tolerance: float | None = None,
     task: Task | None = None,
     privacy: Privacy | None = None,
+    mesh: Mesh | None = None,
     on_epoch: OnEpoch | None = None,
 ) -> tuple[State, History]:
     """Train a network by the closed-form gradient; each epoch, its shuffle included, is one compiled program.
@@ -167,6 +206,8 @@ def fit(
             clips their gradients and adds noise, then that of the l2 penalty; an epoch is n / batch_size steps, rounded
             up. ε of this run stands in the history as `epsilon`; runs that go on from `params` add up. It holds while
             the key stays secret, and covers neither what is measured on data nor what was chosen by looking at it.
+        mesh: Devices to share the work, with axes "data", for batches, and "model", for wide layers: see
+            `funcnet.training.device_mesh`. The numbers are those of one device up to rounding, for any mesh.
         on_epoch: Called after each epoch with its number, from 1, and its metrics.
 
     Returns:
@@ -206,6 +247,7 @@ def fit(
         params=params,
         task=task,
         privacy=privacy,
+        mesh=mesh,
     )
     result = run(prepared, epochs, patience=patience, tolerance=tolerance, on_epoch=on_epoch)
     if result.failure is not None:

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Array, Float, Shaped
 
 from funcnet.network import MLP
+from funcnet.types import AnyArray
 
 Task = Literal["classification", "questions", "regression"]
 """What predictions are measured by: the share of examples whose top class is right, the share of yes-no questions
@@ -55,7 +56,7 @@ def scores(net: MLP, outputs: Float[Array, "n k"], y: Shaped[Array, "n ..."], ta
     return right[:, None].astype(outputs.dtype)
 
 
-def variation(y: Shaped[Array, "n ..."], weights: Float[Array, " n"]) -> Float[np.ndarray, " k"] | None:
+def variation(y: Shaped[AnyArray, "n ..."], weights: Float[AnyArray, " n"]) -> Float[np.ndarray, " k"] | None:
     """Σ w (y − ȳ)² of each target, what R² compares squared errors with; None for labels."""
     if y.ndim == 1:
         return None

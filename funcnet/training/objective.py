@@ -3,17 +3,20 @@
 from typing import NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Shaped, UInt8
 
 from funcnet.custom_rule import closed_form_loss
 from funcnet.gradients import value_and_grad
 from funcnet.network import MLP
-from funcnet.training.pixels import from_bytes
+from funcnet.training.pixels import from_bytes, on_device
 from funcnet.types import KeyArray, Params
 
 
 class Examples(NamedTuple):
     """Checked data: features in rows and in the work dtype, targets, and a positive weight for each example.
+
+    On several devices the rows are kept in blocks, `(blocks, rows, …)`. Before they are put on any, arrays are NumPy's.
 
     Attributes:
         x: Features, one example a row; or the bytes that stand for them.
@@ -21,9 +24,13 @@ class Examples(NamedTuple):
         weights: One for each example; 0 only in rows that fill up a batch.
     """
 
-    x: Float[Array, "n d"] | UInt8[Array, "n d"]
+    x: Float[Array, "*n d"] | UInt8[Array, "*n d"]
     y: Shaped[Array, "n ..."]
-    weights: Float[Array, " n"]
+    weights: Float[Array, "*n"]
+
+    def on_device(self) -> "Examples":
+        """A copy on the device."""
+        return Examples(*(on_device(np.asarray(array)) for array in self))
 
     def in_numbers(self) -> "Examples":
         """With features as the network takes them."""

@@ -30,15 +30,25 @@ def options_for(net: MLP) -> dict[str, str | bool]:
     return {name: value for name, value in wanted if _known(name, value)}
 
 
-def compiled(function: Callable[..., Any], net: MLP) -> Any:
-    """A function compiled with the options that suit the network, once for each value of the arguments in `STATIC`."""
+def compiled(function: Callable[..., Any], net: MLP, out_shardings: Any = None) -> Any:
+    """A function compiled with the options that suit the network, once for each value of the arguments in `STATIC`.
+
+    Args:
+        function: The function.
+        net: The network.
+        out_shardings: Where on several devices the results are to lie.
+    """
     static = tuple(name for name in STATIC if name in inspect.signature(function).parameters)
-    return _compiled(function, static, tuple(options_for(net).items()))
+    leaves, tree = jax.tree.flatten(out_shardings)
+    return _compiled(function, static, tuple(options_for(net).items()), tuple(leaves), tree)
 
 
 @cache
-def _compiled(function: Callable[..., Any], static: tuple[str, ...], options: Options) -> Any:
-    return jax.jit(function, static_argnames=static, compiler_options=dict(options))
+def _compiled(
+    function: Callable[..., Any], static: tuple[str, ...], options: Options, leaves: tuple[Any, ...], tree: Any
+) -> Any:
+    shardings = {"out_shardings": jax.tree.unflatten(tree, leaves)} if leaves else {}
+    return jax.jit(function, static_argnames=static, compiler_options=dict(options), **shardings)
 
 
 @cache

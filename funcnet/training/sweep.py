@@ -16,12 +16,13 @@ from funcnet.network import MLP, check_key, check_net, init
 from funcnet.numbers import check_count
 from funcnet.precision import work_dtype
 from funcnet.training.checks import check_data, check_on_epoch, check_optimizer, check_penalties, check_task
-from funcnet.training.epoch import State, epoch_in_order, evaluate, new_order, new_state
+from funcnet.training.epoch import State, epoch_in_order, evaluate, new_state
 from funcnet.training.failure import NonFiniteLoss
 from funcnet.training.fit import History
 from funcnet.training.levenberg_marquardt import check_same_examples
 from funcnet.training.metrics import Sums, Task, means, metric_names, variation
 from funcnet.training.objective import Examples
+from funcnet.training.order import new_order
 from funcnet.training.preparation import Data
 from funcnet.training.programs import compiled
 from funcnet.types import KeyArray, Params
@@ -126,9 +127,9 @@ def fit_many(
     columns = _checked(settings)
     order_key, seed_key = jax.random.split(key)
     states = _states(seed_key, net, optimizer, columns)
-    nets = _networks(net, columns)
-    dtype = work_dtype(states.params[0].w.dtype)
-    train, held_out = check_data(net, data, dtype), check_data(net, validation, dtype, "validation", learning=False)
+    nets, dtype = _networks(net, columns), work_dtype(states.params[0].w.dtype)
+    both = check_data(net, data, dtype), check_data(net, validation, dtype, "validation", learning=False)
+    train, held_out = (examples.on_device() for examples in both)
     program, n = compiled(_epoch, net), train.x.shape[0]
     batch_size = n if batch_size is None else min(check_count("batch_size", batch_size), n)
     check_same_examples(nets, states.opt_state, batch_size, n)

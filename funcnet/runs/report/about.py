@@ -24,6 +24,7 @@ GROUPS = {
     "training": "Training",
     "privacy": "Privacy",
     "output": "Output",
+    "process": "Processes",
 }
 """Of the options, in words."""
 NETWORKS = 200

@@ -1,0 +1,123 @@
+"""A run of several processes: how they find each other, which of them speaks, and what is said when one has ended."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+
+from funcnet.numbers import check_count
+from funcnet.runs.config import Config, ProcessOptions
+from funcnet.training.placement import DATA, MODEL, device_mesh
+
+HEARTBEAT_SECONDS = 10
+"""A process that says nothing for so long has ended."""
+START_SECONDS = 120
+"""So long the first process waits for the last."""
+ENVIRONMENT = {
+    "coordinator": ("JAX_COORDINATOR_ADDRESS",),
+    "processes": ("JAX_NUM_PROCESSES",),
+    "process": ("JAX_PROCESS_ID", "JOB_COMPLETION_INDEX"),  # the latter is that of an indexed job of Kubernetes
+}
+
+
+class EndedError(RuntimeError):
+    """Another process of the run has ended."""
+
+
+def join(options: ProcessOptions) -> None:
+    """Find the other processes: by options, by the environment, or as SLURM and Open MPI tell it.
+
+    Raises:
+        ValueError: If an option is wrong or missing, or the others are not found in time.
+    """
+    given = {name: getattr(options, name) for name in ENVIRONMENT}
+    if not options.distributed:
+        for name, value in given.items():
+            if value is not None:
+                raise ValueError(f"{name} is for runs with distributed; got {value}")
+        return
+    found: dict[str, Any] = {name: _found(name, value) for name, value in given.items()}
+    if found["processes"] is not None:
+        check_count("processes", found["processes"])
+        if found["process"] is not None and not 0 <= found["process"] < found["processes"]:
+            raise ValueError(f"process must be from 0 to {found['processes'] - 1}; got {found['process']}")
+    try:
+        jax.distributed.initialize(
+            found["coordinator"],
+            found["processes"],
+            found["process"],
+            initialization_timeout=START_SECONDS,
+            heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
+        )
+    except (ValueError, RuntimeError) as error:
+        reason = (str(error).splitlines() or [""])[0]
+        missing = ", ".join(name for name, value in found.items() if value is None)
+        hint = f"; {missing} not given, and neither SLURM nor Open MPI tells" if missing else ""
+        raise ValueError(f"distributed: the processes do not find each other: {reason}{hint}") from None
+
+
+def _found(name: str, value: Any) -> Any:
+    """An option, or what the environment has in its place."""
+    for variable in ENVIRONMENT[name]:
+        text = os.environ.get(variable)
+        if value is None and text is not None:
+            if name != "coordinator" and not text.isdecimal():
+                raise ValueError(f"{variable} must be a whole number; got {text!r}")
+            value = text if name == "coordinator" else int(text)
+    return value
+
+
+def leads() -> bool:
+    """Whether this is the process that speaks and writes."""
+    return jax.process_index() == 0
+
+
+def mesh_of(config: Config) -> Mesh | None:
+    """The devices of a run; by default of several processes all of theirs, along the data axis.
+
+    Raises:
+        ValueError: If the text is no such thing as data=4,model=2, or there are not so many devices.
+    """
+    text, several = config.training.mesh, jax.process_count() > 1
+    if text is None and several:
+        text = f"data={jax.device_count()}"
+    if text is None:
+        return None
+    pairs = [part.split("=") for part in text.split(",")]
+    sizes = {pair[0]: pair[1] for pair in pairs if len(pair) == 2 and pair[1].isdecimal()}
+    if len(sizes) < len(pairs) or not set(sizes) <= {DATA, MODEL}:
+        raise ValueError(f"mesh must be such as data=4 or data=4,model=2; got {text!r}")
+    mesh = device_mesh(**{name: int(size) for name, size in sizes.items()})
+    if several and mesh.size < jax.device_count():
+        raise ValueError(f"mesh must have all {jax.device_count()} devices of the processes; got {text}")
+    return mesh
+
+
+def gathered(tree: Any) -> Any:
+    """Arrays of any devices, whole, in this process's memory."""
+    if jax.process_count() == 1:
+        return jax.device_get(tree)
+    from jax.experimental import multihost_utils
+
+    return multihost_utils.process_allgather(tree, tiled=True)
+
+
+@contextmanager
+def told_when_another_ends() -> Iterator[None]:
+    """What the transport says of a process that has ended, in words.
+
+    Raises:
+        EndedError: In its place.
+    """
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if jax.process_count() == 1:
+            raise
+        reason = (str(error).splitlines() or [""])[0]
+        raise EndedError(
+            f"another process of the run has ended ({reason}); --resume goes on from the last checkpoint"
+        ) from error

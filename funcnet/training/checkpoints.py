@@ -1,0 +1,275 @@
+"""Checkpoints of a run, written by Orbax, each with a digest that tells a whole one from a damaged one.
+
+A checkpoint is a folder named by its epoch, and beside it a file with the SHA-256 of every file in it. That file is
+written last and put in its place in one step: without it, or where it disagrees, a checkpoint counts as none.
+"""
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from funcnet.training.epoch import State
+from funcnet.training.progress import Progress
+
+KEEP = 3
+ARRAYS, RUN, DIGEST, LOCK = "arrays", "run", ".sha256.json", "in-use"
+
+
+class Checkpoints(NamedTuple):
+    """A folder of checkpoints and what the run in it is of.
+
+    Attributes:
+        folder: The folder, which is made.
+        identity: What the run is of, by name: network, options, a digest of the data. A checkpoint of another is
+            refused.
+        seconds: Write one after an epoch when so many seconds have passed since the last; 0 for every epoch.
+        keep: How many of the last are kept.
+        tell: Called with a message for each checkpoint that is passed over or could not be written.
+    """
+
+    folder: Path
+    identity: dict[str, Any]
+    seconds: float = 60.0
+    keep: int = KEEP
+    tell: Callable[[str], None] = print
+
+
+@contextlib.contextmanager
+def in_use(folder: Path) -> Iterator[None]:
+    """The folder for this run alone, as long as the block lasts or the process lives.
+
+    Raises:
+        BlockingIOError: If another run uses it.
+        OSError: If it cannot be made or written.
+    """
+    import fcntl
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / LOCK).open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise BlockingIOError(f"{folder} is in use by another run, process {file.read() or '?'}") from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+def _orbax() -> Any:
+    """Orbax, without its remarks on every file that it writes."""
+    import orbax.checkpoint as ocp
+
+    logging.getLogger("absl").setLevel(logging.ERROR)
+    return ocp
+
+
+def _tree(progress: Progress) -> dict[str, Any]:
+    """The arrays of a checkpoint: keys as the numbers that they are made of."""
+
+    def plain(state: State) -> State:
+        return state._replace(key=jax.random.key_data(state.key))
+
+    return {"state": plain(progress.state), "best": plain(progress.best)}
+
+
+def write(checkpoints: Checkpoints, progress: Progress) -> None:
+    """Write a checkpoint, whole or not at all, and remove those that are no longer kept.
+
+    Raises:
+        OSError: If it cannot be written; earlier ones stay as they are.
+    """
+    ocp, path = _orbax(), checkpoints.folder / str(progress.epoch)
+    facts = {
+        "identity": checkpoints.identity,
+        "best_epoch": progress.best_epoch,
+        "since": progress.since,
+        "least": progress.least,
+        "records": progress.records,
+    }
+    leader = jax.process_index() == 0
+    if leader:
+        _remove(path)
+    _wait(f"room for {path}")
+    try:
+        with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+            items = {ARRAYS: ocp.args.StandardSave(_tree(progress)), RUN: ocp.args.JsonSave(facts)}
+            checkpointer.save(path.absolute(), ocp.args.Composite(**items))
+        if leader:
+            unfinished = path.with_name(f"{path.name}.tmp")
+            unfinished.write_text(json.dumps(_digests(path)))
+            unfinished.replace(path.with_name(path.name + DIGEST))
+    except Exception as error:  # Orbax hands on what its writers raise, of many kinds; what is half-written goes
+        if leader:
+            _remove(path)
+        raise OSError(f"checkpoint {path} cannot be written: {_first_line(error)}") from error
+    if leader:
+        for epoch in epochs(checkpoints.folder)[checkpoints.keep :]:
+            _remove(checkpoints.folder / str(epoch))
+
+
+def _wait(name: str) -> None:
+    """Wait for the other processes."""
+    if jax.process_count() > 1:
+        from jax.experimental import multihost_utils
+
+        multihost_utils.sync_global_devices(name)
+
+
+def _remove(path: Path) -> None:
+    """Remove a checkpoint, its digest first, so that nothing takes the rest for a whole one."""
+    path.with_name(path.name + DIGEST).unlink(missing_ok=True)
+    shutil.rmtree(path, ignore_errors=True)
+    clear_unfinished(path.parent, f"{path.name}.")
+
+
+def clear_unfinished(folder: Path, beginning: str = "") -> None:
+    """Remove what was not written to its end."""
+    for entry in folder.glob(f"{beginning}*tmp*"):
+        if entry.is_dir():
+            shutil.rmtree(entry, ignore_errors=True)
+        else:
+            entry.unlink(missing_ok=True)
+
+
+def _digests(path: Path) -> dict[str, str]:
+    """The SHA-256 of every file in a folder."""
+    files = sorted(file for file in path.rglob("*") if file.is_file())
+    return {str(file.relative_to(path)): _sha256(file) for file in files}
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
+
+
+def epochs(folder: Path) -> list[int]:
+    """The epochs of the checkpoints in a folder, the newest first, whole or not."""
+    if not folder.is_dir():
+        return []
+    return sorted((int(entry.name) for entry in folder.iterdir() if entry.name.isdecimal()), reverse=True)
+
+
+def read(checkpoints: Checkpoints, like: Progress) -> Progress | None:
+    """The newest whole checkpoint; None where there is none.
+
+    Args:
+        checkpoints: The folder.
+        like: A run of the same kind, whose arrays lie where those read are to lie.
+
+    Raises:
+        ValueError: If it is of another run.
+    """
+    for epoch in epochs(checkpoints.folder):
+        path = checkpoints.folder / str(epoch)
+        reason = _damage(path)
+        if reason:
+            checkpoints.tell(f"checkpoint {path} is passed over: {reason}")
+            continue
+        return _read(path, checkpoints.identity, like)
+    return None
+
+
+def _damage(path: Path) -> str:
+    """What is wrong with the files of a checkpoint, in words; nothing for a whole one."""
+    try:
+        expected = json.loads(path.with_name(path.name + DIGEST).read_text())
+    except FileNotFoundError:
+        return "it was not written to its end"
+    except (OSError, ValueError) as error:
+        return f"its digest cannot be read: {_first_line(error)}"
+    try:
+        found = _digests(path)
+    except OSError as error:
+        return f"it cannot be read: {_first_line(error)}"
+    if found == expected:
+        return ""
+    names = sorted(name for name in {*found, *expected} if found.get(name) != expected.get(name))
+    return f"{names[0]} is damaged" if names[0] in found else f"{names[0]} is missing"
+
+
+def _read(path: Path, identity: dict[str, Any], like: Progress) -> Progress:
+    ocp = _orbax()
+    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+        facts = checkpointer.restore(path.absolute(), ocp.args.Composite(**{RUN: ocp.args.JsonRestore()}))[RUN]
+        _check_identity(path, facts["identity"], identity)
+        target = jax.tree.map(ocp.utils.to_shape_dtype_struct, _tree(like))
+        items = ocp.args.Composite(**{ARRAYS: ocp.args.StandardRestore(target)})
+        arrays = checkpointer.restore(path.absolute(), items)[ARRAYS]
+
+    def state(part: State, like: State) -> State:
+        return part._replace(key=jax.random.wrap_key_data(part.key, impl=jax.random.key_impl(like.key)))
+
+    return Progress(
+        state(arrays["state"], like.state),
+        state(arrays["best"], like.best),
+        facts["best_epoch"],
+        facts["since"],
+        facts["least"],
+        tuple(facts["records"]),
+    )
+
+
+def _check_identity(path: Path, found: dict[str, Any], expected: dict[str, Any]) -> None:
+    """Refuse a checkpoint of another run."""
+    for name, value in expected.items():
+        if found.get(name) != value:
+            raise ValueError(f"checkpoint {path} is of a run with another {name}: {found.get(name)!r}, not {value!r}")
+
+
+def digest(*arrays: Any) -> str:
+    """A digest of arrays, their shapes and dtypes, that tells changed data."""
+    total = hashlib.sha256()
+    for array in map(np.asarray, arrays):
+        total.update(f"{array.dtype} {array.shape}".encode())
+        total.update(np.ascontiguousarray(array).view(np.uint8).data if array.size else b"")
+    return total.hexdigest()
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).splitlines() or [type(error).__name__]
+    return lines[0][:200]
+
+
+class Clock:
+    """When a checkpoint is due: so many seconds after the last one was written."""
+
+    def __init__(self, seconds: float) -> None:
+        """Start now."""
+        self.seconds, self.last = seconds, time.monotonic()
+
+    def due(self) -> bool:
+        """Whether the time has passed."""
+        return time.monotonic() - self.last >= self.seconds
+
+    def restart(self) -> None:
+        """Begin anew."""
+        self.last = time.monotonic()
+
+
+class Decision(NamedTuple):
+    """What the processes of a run do after an epoch, all the same: write a checkpoint, stop."""
+
+    write: bool
+    stop: bool
+
+
+def decided(due: bool, interrupted: bool) -> Decision:
+    """What is to be done, where each process has a clock and signals of its own: what any of them asks for."""
+    if jax.process_count() == 1:
+        return Decision(due, interrupted)
+    from jax.experimental import multihost_utils
+
+    asked = multihost_utils.process_allgather(np.array([due, interrupted]))
+    return Decision(*(bool(column.any()) for column in np.reshape(asked, (-1, 2)).T))

@@ -1,0 +1,208 @@
+"""scripts/train.py that is killed, stopped, started twice, or shared by several processes."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cases import load_script
+from safetensors.numpy import load_file
+
+SCRIPT = Path(__file__).parent.parent / "scripts" / "train.py"
+DATA = ["--data", "wine", "--hidden", "8", "--batch-size", "16", "--checkpoint-seconds", "1"]
+LONG = [*DATA, "--epochs", "2000"]
+FAST = [*DATA, "--epochs", "3"]
+
+
+@pytest.fixture(scope="module")
+def train():
+    return load_script("train")
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory):
+    """A run that nothing happens to."""
+    folder = tmp_path_factory.mktemp("unbroken") / "run"
+    assert end(start(LONG, folder)) == (0, "")
+    return folder
+
+
+def start(options, folder, **more):
+    command = [sys.executable, SCRIPT, *options, "--run-dir", folder]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, **more)
+
+
+def end(run):
+    """Exit status, and what was said."""
+    told = run.communicate(timeout=150)[1]
+    return run.returncode, told
+
+
+def checkpoints(folder):
+    return folder.with_name(f"{folder.name}.checkpoints")
+
+
+def wait_for_checkpoint(run, folder, seconds=120):
+    end = time.monotonic() + seconds
+    while not list(checkpoints(folder).glob("*.sha256.json")):
+        assert run.poll() is None, end(run)
+        assert time.monotonic() < end, "no checkpoint was written"
+        time.sleep(0.05)
+
+
+def assert_same_run(folder, expected):
+    found, wanted = (load_file(each / "model.safetensors") for each in (folder, expected))
+    assert set(found) == set(wanted)
+    for name, array in wanted.items():
+        np.testing.assert_array_equal(found[name], array)
+    rows, others = ((each / "metrics.csv").read_text().splitlines() for each in (folder, expected))
+    columns = [i for i, name in enumerate(rows[0].split(",")) if "seconds" not in name]
+    assert len(rows) == len(others)
+    for row, other in zip(rows, others, strict=True):
+        assert [row.split(",")[i] for i in columns] == [other.split(",")[i] for i in columns]
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_as_if_nothing_had_been(unbroken, tmp_path):
+    folder = tmp_path / "run"
+    run = start(LONG, folder)
+    wait_for_checkpoint(run, folder)
+    run.kill()
+    end(run)
+    assert not folder.exists()
+    assert end(start([*LONG, "--resume"], folder)) == (0, "")
+    assert_same_run(folder, unbroken)
+    assert not [entry for entry in checkpoints(folder).iterdir() if "tmp" in entry.name]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_with_a_checkpoint(unbroken, tmp_path, number):
+    folder = tmp_path / "run"
+    run = start(LONG, folder)
+    wait_for_checkpoint(run, folder)
+    run.send_signal(number)
+    status, told = end(run)
+    assert status == 128 + number
+    assert "stopping after this epoch, with a checkpoint; once more stops at once" in told
+    last = max(int(path.name.split(".")[0]) for path in checkpoints(folder).glob("*.sha256.json"))
+    assert f"stopped after epoch {last}; with --resume the run goes on from there" in told
+    assert [entry.name for entry in tmp_path.iterdir()] == ["run.checkpoints"]
+    if number == signal.SIGTERM:
+        assert end(start([*LONG, "--resume"], folder)) == (0, "")
+        assert_same_run(folder, unbroken)
+
+
+@pytest.mark.slow
+def test_two_runs_into_one_folder(tmp_path):
+    folder = tmp_path / "run"
+    first = start([*DATA, "--epochs", "100000"], folder)
+    wait_for_checkpoint(first, folder)
+    status, told = end(start(LONG, folder))
+    assert status == 2
+    assert f"run_dir {folder}: {checkpoints(folder)} is in use by another run, process {first.pid}" in told
+    first.terminate()
+    status, told = end(first)
+    assert status == 128 + signal.SIGTERM
+    assert "with --resume the run goes on from there" in told
+
+
+def test_checkpoints_are_neither_overwritten_nor_taken_for_others(train, standard_promotion, tmp_path, capsys):
+    folder = tmp_path / "run"
+    options = [*FAST, "--schedule", "constant", "--run-dir", str(folder)]
+    assert train.main(options) == 0
+    assert [path.name for path in sorted(checkpoints(folder).glob("*.json"))] == ["3.sha256.json"]
+    (tmp_path / "kept").mkdir()
+    for file in [*folder.iterdir()]:
+        file.rename(tmp_path / "kept" / file.name)
+    folder.rmdir()
+    assert train.main(options) == 2
+    assert f"{checkpoints(folder)} holds checkpoints of a run: add --resume" in capsys.readouterr().err
+    assert train.main([*options, "--resume", "--hidden", "9"]) == 2
+    assert "is of a run with another hidden: [8], not [9]" in capsys.readouterr().err
+    assert train.main([*options, "--resume", "--data", "iris"]) == 2
+    assert "is of a run with another data: 'wine', not 'iris'" in capsys.readouterr().err
+    assert train.main([*options, "--resume", "--epochs", "5"]) == 0
+    assert json.loads((folder / "summary.json").read_text())["epochs"] == 5
+    assert train.main([*options, "--overwrite", "--epochs", "2"]) == 0
+    assert [path.name for path in sorted(checkpoints(folder).glob("*.json"))] == ["2.sha256.json"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--resume"], "resume needs run_dir, beside which checkpoints are kept"),
+        (["--resume", "--run-dir", "run", "--sweep"], "resume is not for a sweep"),
+        (["--resume", "--run-dir", "run", "--dp-noise", "1"], "resume is not for private training"),
+        (["--checkpoint-seconds", "0"], "checkpoint_seconds must be"),
+        (["--mesh", "rows=2"], "mesh must be such as data=4 or data=4,model=2; got 'rows=2'"),
+        (["--mesh", "data=two"], "mesh must be such as data=4 or data=4,model=2; got 'data=two'"),
+        (["--mesh", "data=512"], "mesh data=512,model=1 must have no more devices than there are"),
+        (["--processes", "2"], "processes is for runs with distributed; got 2"),
+        (["--distributed", "--processes", "2", "--process", "2"], "process must be from 0 to 1; got 2"),
+    ],
+)
+def test_options_that_do_not_go_together(train, tmp_path, monkeypatch, capsys, options, message):
+    monkeypatch.chdir(tmp_path)
+    assert train.main([*FAST, *options]) == 2
+    assert message in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def shared(count, options, folder):
+    """The processes of one run, on this machine."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        where = ["--distributed", "--coordinator", f"127.0.0.1:{free.getsockname()[1]}", "--processes", str(count)]
+    return [start([*options, *where, "--process", str(i)], folder) for i in range(count)]
+
+
+def losses(folder):
+    rows = np.genfromtxt(folder / "metrics.csv", delimiter=",", names=True)
+    return np.stack([rows["train_loss"], rows["validation_loss"]])
+
+
+@pytest.mark.parametrize("count", [2, pytest.param(4, marks=pytest.mark.slow)])
+def test_several_processes_have_the_losses_of_one(tmp_path, count):
+    options = [*DATA, "--epochs", "4"]
+    runs = [*shared(count, options, tmp_path / "shared"), start(options, tmp_path / "alone")]
+    for run in runs:
+        status, told = end(run)
+        assert status == 0, told
+    np.testing.assert_allclose(losses(tmp_path / "shared"), losses(tmp_path / "alone"), rtol=2e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dying", [0, 1])
+def test_one_process_dying_ends_the_others_and_one_alone_goes_on(tmp_path, dying):
+    folder, options = tmp_path / "run", [*DATA, "--epochs", "300"]
+    runs = shared(2, options, folder)
+    wait_for_checkpoint(runs[0], folder)
+    runs[dying].kill()
+    began = time.monotonic()
+    status, told = end(runs[1 - dying])
+    assert status != 0
+    assert time.monotonic() - began < 30
+    assert "another process of the run has ended" in told or dying == 0  # JAX's own words may come first
+    end(runs[dying])
+    for extra, to in ((["--resume"], folder), ([], tmp_path / "alone")):
+        assert end(start([*options, *extra], to)) == (0, "")
+    np.testing.assert_allclose(losses(folder), losses(tmp_path / "alone"), rtol=1e-4)
+
+
+@pytest.mark.slow
+def test_a_signal_to_one_process_stops_all(tmp_path):
+    folder = tmp_path / "run"
+    runs = shared(2, LONG, folder)
+    wait_for_checkpoint(runs[0], folder)
+    runs[1].send_signal(signal.SIGTERM)
+    (status, told), (other, _) = map(end, runs)
+    assert status == other == 128 + signal.SIGTERM
+    assert "with --resume the run goes on from there" in told
+    assert os.listdir(tmp_path) == ["run.checkpoints"]
