@@ -16,7 +16,7 @@ HEARTBEAT_SECONDS = 10
 """A process that says nothing for so long has ended."""
 START_SECONDS = 120
 """So long the first process waits for the last."""
-ENVIRONMENT = {
+ENVIRONMENT: dict[str, tuple[str, ...]] = {
     "coordinator": ("JAX_COORDINATOR_ADDRESS",),
     "processes": ("JAX_NUM_PROCESSES",),
     "process": ("JAX_PROCESS_ID", "JOB_COMPLETION_INDEX"),  # the latter is that of an indexed job of Kubernetes

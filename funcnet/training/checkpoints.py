@@ -10,7 +10,6 @@ import json
 import logging
 import os
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -240,22 +239,6 @@ def digest(*arrays: Any) -> str:
 def _first_line(error: BaseException) -> str:
     lines = str(error).splitlines() or [type(error).__name__]
     return lines[0][:200]
-
-
-class Clock:
-    """When a checkpoint is due: so many seconds after the last one was written."""
-
-    def __init__(self, seconds: float) -> None:
-        """Start now."""
-        self.seconds, self.last = seconds, time.monotonic()
-
-    def due(self) -> bool:
-        """Whether the time has passed."""
-        return time.monotonic() - self.last >= self.seconds
-
-    def restart(self) -> None:
-        """Begin anew."""
-        self.last = time.monotonic()
 
 
 class Decision(NamedTuple):

@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 from funcnet.network import MLP
 from funcnet.numbers import check_count, check_positive
 from funcnet.training.accounting import Privacy, epsilon
-from funcnet.training.checkpoints import Checkpoints, Clock, Decision, decided, read, write
+from funcnet.training.checkpoints import Checkpoints, Decision, decided, read, write
 from funcnet.training.checks import check_on_epoch
 from funcnet.training.epoch import State, evaluate
 from funcnet.training.failure import NonFinite, NonFiniteLoss, locate
@@ -77,14 +77,15 @@ def run(
     progress, failure = begin(prepared.state), None
     if checkpoints is not None and resume:
         progress = read(checkpoints, progress) or progress
-    clock, written = Clock(math.inf if checkpoints is None else checkpoints.seconds), progress.epoch
+    last, written = time.monotonic(), progress.epoch
     stopped = _reason(progress, epochs, patience, tolerance)
     while not stopped:
         progress, failure = _advance(prepared, progress)
         if on_epoch is not None:
             on_epoch(progress.epoch, progress.records[-1])
         stopped = "non-finite" if failure else _reason(progress, epochs, patience, tolerance)
-        ended = decided(clock.due(), interrupted()) if not stopped else Decision(True, False)
+        due = checkpoints is not None and time.monotonic() - last >= checkpoints.seconds
+        ended = decided(due, interrupted()) if not stopped else Decision(True, False)
         stopped = stopped or ("interrupted" if ended.stop else "")
         if checkpoints is not None and not failure and (ended.write or ended.stop) and progress.epoch > written:
             written = progress.epoch
@@ -94,7 +95,7 @@ def run(
                 if ended.stop:
                     raise
                 checkpoints.tell(f"{error}; training {'is done' if stopped else 'goes on'}")
-            clock.restart()
+            last = time.monotonic()
     history = {name: np.array([record[name] for record in progress.records]) for name in progress.records[0]}
     if stopped in ("patience", "non-finite"):
         return Result(progress.best, history, progress.best_epoch, stopped, failure)
