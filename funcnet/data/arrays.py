@@ -1,5 +1,7 @@
 """NumPy's archives of arrays (.npz)."""
 
+import math
+import tokenize
 import zipfile
 import zlib
 from pathlib import Path
@@ -12,6 +14,12 @@ from funcnet.data.messages import about, listed
 
 KEYS = {"": "train", "_train": "train", "_validation": "validation", "_val": "validation", "_test": "test"}
 """The end of a key, and the part it belongs to."""
+MAGIC = b"\x93NUMPY"
+HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+DAMAGE = (ValueError, TypeError, OSError, RuntimeError, EOFError, zipfile.BadZipFile, zlib.error, tokenize.TokenError)
+"""What `zipfile` and NumPy answer to archives that are no longer what was written."""
+RATIOS = {zipfile.ZIP_STORED: 1, zipfile.ZIP_DEFLATED: 1032}
+"""The ways of compression that NumPy uses, and how many bytes one can become."""
 
 
 def read_npz(path: str | Path) -> dict[str, Table]:
@@ -41,18 +49,44 @@ def read_npz(path: str | Path) -> dict[str, Table]:
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:
+    with path.open("rb"):  # for Python's own words where it may not be read
+        pass
     if not zipfile.is_zipfile(path):
         raise ValueError(f"{path} is no .npz file: expected an archive of arrays as numpy.savez writes it")
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {key.lower(): archive[key] for key in archive.files}
-    except (ValueError, zipfile.BadZipFile, zlib.error, EOFError) as error:
+        with zipfile.ZipFile(path) as archive:
+            members = {each.filename.removesuffix(".npy").lower(): each for each in archive.infolist()}
+            found = {key: _array(archive, member, path.stat().st_size) for key, member in members.items()}
+    except DAMAGE as error:
         if "allow_pickle" in str(error):
             raise ValueError(f"{path} holds Python objects, which could run code: expected plain arrays") from None
         raise ValueError(f"{path} is a damaged .npz file: {error}") from None
-    if not all(isinstance(array, np.ndarray) for array in arrays.values()):
-        raise ValueError(f"{path} is no .npz file: expected arrays alone; got {listed(list(arrays))}")
+    arrays = {key: array for key, array in found.items() if array is not None}
+    if len(arrays) < len(found):
+        raise ValueError(f"{path} is no .npz file: expected arrays alone; got {listed(list(found))}")
     return arrays
+
+
+def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, most: int) -> np.ndarray | None:
+    """One array of an archive of so many bytes; None if it is something else.
+
+    Raises:
+        ValueError: If it is not of the size that its header says: NumPy makes room for that, and reads no more.
+    """
+    with archive.open(member) as stream:
+        if stream.read(len(MAGIC)) != MAGIC:
+            return None
+        stream.seek(0)
+        version = np.lib.format.read_magic(stream)
+        if version not in HEADERS or member.compress_type not in RATIOS:
+            raise ValueError(f"{member.filename} is of a kind that NumPy does not write for arrays of numbers or text")
+        shape, _, dtype = HEADERS[version](stream)
+        expected = stream.tell() + math.prod(shape) * dtype.itemsize
+        held = min(member.file_size, RATIOS[member.compress_type] * min(member.compress_size, most))
+        if not dtype.hasobject and not expected == member.file_size == held:
+            raise ValueError(f"{member.filename} should have {expected:,} bytes; it has {held:,}")
+        stream.seek(0)
+        return np.lib.format.read_array(stream, allow_pickle=False)
 
 
 def _table(x_name: str, x: np.ndarray, y_name: str, y: np.ndarray | None) -> Table:

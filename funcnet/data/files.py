@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 GZIP = b"\x1f\x8b"
+CHUNK = 2**20
+SURPLUS = 2**20
+"""How much of what should not be there is read, to say how much it is."""
 
 
 def existing(path: str | Path) -> Path:
@@ -44,3 +47,11 @@ def opened(path: str | Path) -> Iterator[BinaryIO]:
                 yield cast(BinaryIO, content)
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise ValueError(f"{path} is a damaged gzip file: {error}") from None
+
+
+def read_up_to(stream: BinaryIO, count: int) -> bytearray:
+    """What is left of a stream, at most so many bytes; no room is made for bytes that are not there."""
+    content = bytearray()
+    while len(content) < count and (part := stream.read(min(CHUNK, count - len(content)))):
+        content += part
+    return content

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from funcnet.data.dataset import Dataset
-from funcnet.data.files import opened
+from funcnet.data.files import SURPLUS, opened, read_up_to
 from funcnet.data.messages import about
 from funcnet.data.targets import encode, encode_as
 
@@ -25,20 +25,23 @@ def read_idx(path: str | Path) -> np.ndarray:
         ValueError: If it is no IDX file, holds fewer or more bytes than its header says, or is a damaged gzip file.
     """
     with opened(path) as stream:
-        content = stream.read()
-    if len(content) < 4 or content[:2] != b"\0\0" or content[2] not in DTYPES or content[3] == 0:
-        raise ValueError(f"{path} is no IDX file: expected 0, 0, a known dtype and a rank; got {list(content[:4])}")
-    rank, dtype = content[3], np.dtype(DTYPES[content[2]])
-    start = 4 + 4 * rank
-    shape = struct.unpack_from(f">{rank}i", content, 4) if len(content) >= start else ()
-    if shape and min(shape) < 0:
-        raise ValueError(f"{path} is no IDX file: expected sizes of at least 0; got {shape}")
-    expected = start + math.prod(shape) * dtype.itemsize if shape else start
+        content = read_up_to(stream, 4)
+        if len(content) < 4 or content[:2] != b"\0\0" or content[2] not in DTYPES or content[3] == 0:
+            raise ValueError(f"{path} is no IDX file: expected 0, 0, a known dtype and a rank; got {list(content)}")
+        rank, dtype = content[3], np.dtype(DTYPES[content[2]])
+        start = 4 + 4 * rank
+        content += read_up_to(stream, 4 * rank)
+        shape = struct.unpack_from(f">{rank}i", content, 4) if len(content) >= start else ()
+        if shape and min(shape) < 0:
+            raise ValueError(f"{path} is no IDX file: expected sizes of at least 0; got {shape}")
+        expected = start + math.prod(shape) * dtype.itemsize if shape else start
+        content += read_up_to(stream, expected - start + SURPLUS)
     if len(content) != expected:
         what = "is truncated" if len(content) < expected else "has bytes behind its end"
-        least = "" if shape else "at least "
-        raise ValueError(f"{path} {what}: expected {least}{expected:,} bytes; got {len(content):,}")
-    return np.frombuffer(content, dtype.newbyteorder(">"), offset=start).reshape(shape).astype(dtype)
+        least, more = "" if shape else "at least ", " or more" if len(content) == expected + SURPLUS else ""
+        raise ValueError(f"{path} {what}: expected {least}{expected:,} bytes; got {len(content):,}{more}")
+    with about(str(path)):  # NumPy refuses ranks above its own
+        return np.frombuffer(content, dtype.newbyteorder(">"), offset=start).reshape(shape).astype(dtype)
 
 
 def read_mnist(folder: str | Path) -> dict[str, Dataset]:

@@ -78,9 +78,10 @@ def _read(
 
 def _rows(path: str | Path, text: io.TextIOWrapper) -> Iterator[_Row]:
     """The rows that are not empty; all as wide as the first."""
-    lines = ((number, line) for number, line in enumerate(text) if line.strip())
+    whole = _without_nul(path, text)
+    lines = ((number, line) for number, line in enumerate(whole) if line.strip())
     skipped, first = next(lines, (0, ""))
-    reader = csv.reader(chain([first], text), delimiter=max(",;\t", key=first.count), skipinitialspace=True)
+    reader = csv.reader(chain([first], whole), delimiter=max(",;\t", key=first.count), skipinitialspace=True)
     width = None
     try:
         for cells in reader:
@@ -93,6 +94,14 @@ def _rows(path: str | Path, text: io.TextIOWrapper) -> Iterator[_Row]:
             yield row
     except csv.Error as error:
         raise ValueError(f"{path}, row {skipped + reader.line_num}: {error}") from None
+
+
+def _without_nul(path: str | Path, text: io.TextIOWrapper) -> Iterator[str]:
+    """The lines, none of which holds a NUL: that is what a damaged file has in the place of text."""
+    for number, line in enumerate(text, 1):
+        if "\0" in line:
+            raise ValueError(f"{path}, row {number}: a NUL, which is no text")
+        yield line
 
 
 def _is_header(first: list[_Row], target: str | int | None, like: Schema | None) -> bool:
@@ -168,9 +177,9 @@ def _numbers(cells: Sequence[str]) -> np.ndarray | None:
 
 def _complaint(cell: str) -> str:
     """What is wrong with a cell that should be a number; empty if nothing is."""
-    cell = cell.strip()
-    if cell.lower() in MISSING:
-        return f"a value is missing{f' ({cell})' if cell else ''}"
+    text = cell.strip()
+    if text.lower() in MISSING:
+        return f"a value is missing{f' ({text})' if text else ''}"
     if _numbers([cell]) is not None:
         return ""
     return f"expected a number that float32 can hold; got {cell!r}"

@@ -43,7 +43,7 @@ def by_name(text: str) -> Loss:
     Raises:
         ValueError: If there is none of that name (the message lists those there are), or its constants are wrong.
     """
-    name, bracket, constants = text.partition("(")
+    name, bracket, constants = text.partition("(") if isinstance(text, str) else ("", "", "")
     if name not in LOSSES:
         raise ValueError(f"loss must be one of {', '.join(LOSSES)}; got {text!r}")
     if not bracket:

@@ -118,9 +118,7 @@ def load_model(path: Path) -> Model:
     """
     net, params, arrays, metadata = load(path)
     try:
-        fields = json.loads(metadata["data"])
-        named: Any = {name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()}
-        schema = Schema(**named)
+        schema = _schema(json.loads(metadata["data"]))
         scales = {
             of: _scale(arrays, of, size) for of, size in (("features", net.widths[0]), ("targets", net.widths[-1]))
         }
@@ -132,6 +130,20 @@ def load_model(path: Path) -> Model:
             f"{path} describes data of {schema.n_features} features and {outputs} outputs; its network has {net.widths}"
         )
     return Model(net, params, schema, scales["features"], scales["targets"])
+
+
+def _schema(fields: Any) -> Schema:
+    """What data must be like, from plain values."""
+    if not isinstance(fields, dict):
+        raise TypeError(f"expected a dictionary; got {type(fields).__name__}")
+    named: Any = {name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()}
+    schema = Schema(**named)
+    kinds = {"n_features": int, "n_targets": int, "scaled": bool}
+    for name, value in schema._asdict().items():
+        texts = not isinstance(value, tuple) or all(isinstance(text, str) for text in value)
+        if type(value) is not kinds.get(name, tuple) or not texts:
+            raise TypeError(f"{name} is of another kind: {value!r}")
+    return schema
 
 
 def _scale(arrays: dict[str, np.ndarray], of: str, size: int) -> Standardisation | None:

@@ -2,8 +2,10 @@
 
 import csv
 import importlib.metadata
+import io
 import json
 import math
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ import jax
 import numpy as np
 from matplotlib.figure import Figure
 
+from funcnet.interchange import write_whole
 from funcnet.runs.folder import CONFIG, CONFUSION, CURVES, METRICS, MODEL, PREDICTIONS, SUMMARY, SWEEP
 from funcnet.runs.model import Model, save_model
 from funcnet.runs.outcome import outcome
@@ -60,11 +63,8 @@ def write_metrics(path: Path, history: dict[str, np.ndarray]) -> None:
     Raises:
         OSError: If it cannot be written.
     """
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["epoch", *history])
-        for number, row in enumerate(zip(*history.values(), strict=True), 1):
-            writer.writerow([number, *(float(value) for value in row)])
+    rows = enumerate(zip(*history.values(), strict=True), 1)
+    _write_csv(path, ["epoch", *history], [[number, *(float(value) for value in row)] for number, row in rows])
 
 
 def write_sweep(folder: Path, sweep: Sweep) -> None:
@@ -74,10 +74,7 @@ def write_sweep(folder: Path, sweep: Sweep) -> None:
         OSError: If it cannot be written.
     """
     columns = {**sweep.settings, **{name: values[-1] for name, values in sweep.history.items()}}
-    with (folder / SWEEP).open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(columns)
-        writer.writerows(zip(*(column.tolist() for column in columns.values()), strict=True))
+    _write_csv(folder / SWEEP, columns, zip(*(column.tolist() for column in columns.values()), strict=True))
 
 
 def _outcome(setup: Setup, model: Model) -> tuple[str, Figure]:
@@ -88,6 +85,12 @@ def _outcome(setup: Setup, model: Model) -> tuple[str, Figure]:
     return PREDICTIONS, predicted_against_true(dataset.y, values, dataset.target_names, part)
 
 
+def _write_csv(path: Path, names: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows([names, *rows])
+    write_whole(path, text.getvalue().encode())
+
+
 def _write_json(path: Path, content: dict[str, Any]) -> None:
     """JSON has no NaN: what is not finite is written as null."""
 
@@ -96,4 +99,4 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
             return {key: clean(inner) for key, inner in value.items()}
         return None if isinstance(value, float) and not math.isfinite(value) else value
 
-    path.write_text(json.dumps(clean(content), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_whole(path, f"{json.dumps(clean(content), indent=2, ensure_ascii=False)}\n".encode())

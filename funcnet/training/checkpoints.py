@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +22,8 @@ from funcnet.training.epoch import State
 from funcnet.training.progress import Progress
 
 KEEP = 3
+SETTLING = 10
+"""How often, 20 ms apart, what a failed write leaves is removed."""
 ARRAYS, RUN, DIGEST, LOCK = "arrays", "run", ".sha256.json", "in-use"
 
 
@@ -60,17 +63,22 @@ def in_use(folder: Path) -> Iterator[None]:
         except BlockingIOError:
             file.seek(0)
             raise BlockingIOError(f"{folder} is in use by another run, process {file.read() or '?'}") from None
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
+        try:
+            file.truncate(0)
+            os.write(file.fileno(), str(os.getpid()).encode())  # unbuffered: closing has nothing left to write
+        except OSError as error:
+            (folder / LOCK).unlink()
+            with contextlib.suppress(OSError):  # it holds something else
+                folder.rmdir()
+            raise OSError(error.errno, error.strerror, str(folder / LOCK)) from None
         yield
 
 
 def _orbax() -> Any:
-    """Orbax, without its remarks on every file that it writes."""
+    """Orbax, without its remarks on every file that it writes, and on those that it cannot: it raises too."""
     import orbax.checkpoint as ocp
 
-    logging.getLogger("absl").setLevel(logging.ERROR)
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
     return ocp
 
 
@@ -100,6 +108,7 @@ def write(checkpoints: Checkpoints, progress: Progress) -> None:
     leader = jax.process_index() == 0
     if leader:
         _remove(path)
+        clear_unfinished(checkpoints.folder)
     _wait(f"room for {path}")
     try:
         with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
@@ -110,8 +119,9 @@ def write(checkpoints: Checkpoints, progress: Progress) -> None:
             unfinished.write_text(json.dumps(_digests(path)))
             unfinished.replace(path.with_name(path.name + DIGEST))
     except Exception as error:  # Orbax hands on what its writers raise, of many kinds; what is half-written goes
-        if leader:
+        for _ in range(SETTLING if leader else 0):  # threads of Orbax may still be writing, and make their folders anew
             _remove(path)
+            time.sleep(0.02)
         raise OSError(f"checkpoint {path} cannot be written: {_first_line(error)}") from error
     if leader:
         for epoch in epochs(checkpoints.folder)[checkpoints.keep :]:
@@ -188,6 +198,8 @@ def _damage(path: Path) -> str:
         return "it was not written to its end"
     except (OSError, ValueError) as error:
         return f"its digest cannot be read: {_first_line(error)}"
+    if not isinstance(expected, dict):
+        return "its digest cannot be read: it names no files"
     try:
         found = _digests(path)
     except OSError as error:
