@@ -5,7 +5,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 GZIP = b"\x1f\x8b"
 CHUNK = 2**20
@@ -49,7 +49,7 @@ def opened(path: str | Path) -> Iterator[BinaryIO]:
             raise ValueError(f"{path} is a damaged gzip file: {error}") from None
 
 
-def read_up_to(stream: BinaryIO, count: int) -> bytearray:
+def read_up_to(stream: Any, count: int) -> bytearray:
     """What is left of a stream, at most so many bytes; no room is made for bytes that are not there."""
     content = bytearray()
     while len(content) < count and (part := stream.read(min(CHUNK, count - len(content)))):
