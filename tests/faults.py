@@ -468,7 +468,7 @@ def tried(names: list[str], session: Session) -> Iterator[Tally]:
         began = time.monotonic()
         try:
             yield from KINDS[name](session)
-        except Exception as error:
+        except Exception as error:  # whatever a kind of fault brings about is counted, and the others are still tried
             tally = Tally(name)
             tally.check(f"{type(error).__name__}: {error}")
             yield tally

