@@ -1,6 +1,6 @@
 """The two pytrees everything else passes around, and the array types their annotations use."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import numpy as np
@@ -23,6 +23,25 @@ Weights = Real[AnyArray, " n"] | Bool[AnyArray, " n"]
 
 KeyArray = Key[Array, ""] | UInt32[Array, "2"]
 """A random key, new style (`jax.random.key`) or old (`jax.random.PRNGKey`)."""
+
+
+@runtime_checkable
+class Rows(Protocol):
+    """What slices along the first axis are read of: an array of NumPy, HDF5 or Zarr, or `funcnet.data.open_npy`."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Its sizes."""
+        ...
+
+    @property
+    def dtype(self) -> Any:
+        """NumPy's dtype of its entries."""
+        ...
+
+    def __getitem__(self, rows: slice, /) -> Any:
+        """The rows of a slice, as NumPy's array."""
+        ...
 
 
 class Layer(NamedTuple):

@@ -36,7 +36,7 @@ from rich.table import Table
 import funcnet as fn
 from funcnet.interchange import load, save
 from funcnet.training import prepare, run
-from funcnet.training.checkpoints import DIGEST, Checkpoints, digest, epochs, read
+from funcnet.training.checkpoints import DIGEST, Checkpoints, digest, positions, read
 from funcnet.training.progress import Progress, begin
 
 TRAIN = Path(__file__).parent.parent / "scripts" / "train.py"
@@ -162,7 +162,7 @@ def killed(session: Session) -> Iterator[Tally]:
 
 def newest(folder: Path) -> int:
     """The epoch of the newest checkpoint, whole or not."""
-    return max(epochs(folder), default=0)
+    return max(positions(folder), default=0)
 
 
 def state_of(folder: Path) -> dict[str, int]:
@@ -256,7 +256,7 @@ def _of_a_full_disk(folder: Path, status: int, errors: str, size: int) -> str:
     last = (errors.strip().splitlines() or [""])[-1]
     there = sorted(entry.name for entry in folder.iterdir())
     checkpoints = folder / "run.checkpoints"
-    if there not in ([], ["run.checkpoints"]) or (there and not epochs(checkpoints)) or unfinished(checkpoints):
+    if there not in ([], ["run.checkpoints"]) or (there and not positions(checkpoints)) or unfinished(checkpoints):
         return f"{size} bytes: left behind {there}, {unfinished(checkpoints)}"
     if status != 2 or not last.startswith("train.py: ") or str(folder) not in last or "None" in last:
         return f"{size} bytes: exit {status}, {last[:300]!r}"

@@ -13,7 +13,7 @@ import pytest
 import funcnet as fn
 from funcnet.training import checkpoints as files
 from funcnet.training import prepare, run
-from funcnet.training.checkpoints import Checkpoints, epochs, in_use
+from funcnet.training.checkpoints import Checkpoints, in_use, positions
 
 NET = fn.MLP((6, 8, 3), activation=fn.tanh, loss=fn.softmax_cross_entropy, dropout=0.2, l2=1e-3)
 RANDOM = np.random.default_rng(0)
@@ -57,7 +57,7 @@ def test_a_run_goes_on_bit_for_bit(prepared, unbroken, kept, epoch):
     first = run(prepared, EPOCHS, checkpoints=kept[0], interrupted=stop_after(epoch))
     assert (first.stopped, first.epoch) == ("interrupted", epoch)
     assert_same(run(prepared, EPOCHS, checkpoints=kept[0], resume=True), unbroken)
-    assert epochs(kept[0].folder) == [6, 5, 4]
+    assert positions(kept[0].folder) == [6, 5, 4]
     assert kept[1] == []
 
 
@@ -138,15 +138,15 @@ def test_a_checkpoint_that_cannot_be_written_stops_nothing_but_an_interruption(p
     assert "5 cannot be written: [Errno 28] No space left on device; training goes on" in kept[1][-2]
     assert "6 cannot be written: [Errno 28] No space left on device; training is done" in kept[1][-1]
     monkeypatch.undo()
-    assert epochs(kept[0].folder) == [1]
+    assert positions(kept[0].folder) == [1]
     assert_same(run(prepared, EPOCHS, checkpoints=kept[0], resume=True), unbroken)
 
 
 def test_how_often(prepared, kept):
     run(prepared, EPOCHS, checkpoints=kept[0]._replace(seconds=3600.0))
-    assert epochs(kept[0].folder) == [EPOCHS]
+    assert positions(kept[0].folder) == [EPOCHS]
     run(prepared, EPOCHS, checkpoints=kept[0]._replace(keep=2))
-    assert epochs(kept[0].folder) == [6, 5]
+    assert positions(kept[0].folder) == [6, 5]
     assert sorted(entry.name for entry in kept[0].folder.iterdir()) == ["5", "5.sha256.json", "6", "6.sha256.json"]
 
 

@@ -13,6 +13,8 @@ from funcnet.data.idx import read_mnist as read_mnist
 from funcnet.data.load import load as load
 from funcnet.data.load import load_as as load_as
 from funcnet.data.load import read_features as read_features
+from funcnet.data.npy import NpyFile as NpyFile
+from funcnet.data.npy import open_npy as open_npy
 from funcnet.data.openml import read_openml as read_openml
 from funcnet.data.parts import Parts as Parts
 from funcnet.data.parts import shuffled as shuffled

@@ -20,8 +20,8 @@ from funcnet.runs.model import Model, save_model
 from funcnet.runs.outcome import outcome
 from funcnet.runs.pictures import confusion, curves, predicted_against_true, write_figure
 from funcnet.runs.setup import Setup
-from funcnet.training.fit import Result
 from funcnet.training.metrics import metric_names
+from funcnet.training.run import Result
 from funcnet.training.sweep import Sweep
 
 PACKAGES = ("funcnet", "jax", "jaxlib", "numpy", "optax", "scikit-learn")

@@ -12,7 +12,7 @@ from funcnet.interchange import describe
 from funcnet.numbers import check_positive
 from funcnet.runs.config import Config, OutputOptions
 from funcnet.runs.setup import Setup
-from funcnet.training.checkpoints import Checkpoints, clear_unfinished, digest, epochs, in_use
+from funcnet.training.checkpoints import Checkpoints, clear_unfinished, digest, in_use, positions
 
 ELSEWHERE = (
     *("mesh", "run_dir", "overwrite", "resume", "checkpoint_seconds", "plot"),
@@ -72,14 +72,14 @@ def run_alone(config: Config) -> Iterator[None]:
 
 def _tidy(folder: Path) -> None:
     """Leave no folder without checkpoints behind."""
-    if not epochs(folder):
+    if not positions(folder):
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def _begin(folder: Path, output: OutputOptions) -> None:
     """Make room for the checkpoints of a new run, and remove what a run that was killed had begun to write."""
     clear_unfinished(folder)
-    if output.resume or not epochs(folder):
+    if output.resume or not positions(folder):
         return
     if not output.overwrite:
         raise FileExistsError(

@@ -11,9 +11,9 @@ import optax
 
 from funcnet.runs.setup import Setup, unit_optimizer
 from funcnet.training import NonFiniteLoss, Sweep, fit_many, grid
-from funcnet.training.fit import History, Result
 from funcnet.training.metrics import Task
 from funcnet.training.optimizers import FULL_BATCH
+from funcnet.training.run import History, Result
 from funcnet.training.sweep import ranking
 
 NAMES = ("learning_rate", "l2", "dropout", "seed")
@@ -148,4 +148,4 @@ def _result(sweep: Sweep) -> Result:
     compiling[0] = sweep.compile_seconds
     history |= {"seconds": sweep.seconds, "compile_seconds": compiling}
     state = jax.tree.map(lambda leaf: leaf[best], sweep.states)
-    return Result(state, history, epochs, "epochs", None)
+    return Result(state, history, epochs, 0, "epochs", None)

@@ -8,7 +8,7 @@ import numpy as np
 from funcnet.runs.model import Model, measure
 from funcnet.runs.proof import Proof
 from funcnet.runs.setup import Setup
-from funcnet.training.fit import Result
+from funcnet.training.run import Result
 from funcnet.training.sweep import Sweep
 
 

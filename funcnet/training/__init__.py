@@ -12,9 +12,7 @@ from funcnet.training.epoch import new_state as new_state
 from funcnet.training.epoch import step as step
 from funcnet.training.failure import NonFinite as NonFinite
 from funcnet.training.failure import NonFiniteLoss as NonFiniteLoss
-from funcnet.training.fit import Result as Result
 from funcnet.training.fit import fit as fit
-from funcnet.training.fit import run as run
 from funcnet.training.kronecker import kfac as kfac
 from funcnet.training.kronecker import scale_by_kfac as scale_by_kfac
 from funcnet.training.levenberg_marquardt import gauss_newton as gauss_newton
@@ -33,6 +31,9 @@ from funcnet.training.private import Keys as Keys
 from funcnet.training.private import gaussian_mechanism as gaussian_mechanism
 from funcnet.training.private import noisy_mean as noisy_mean
 from funcnet.training.private import poisson_sum as poisson_sum
+from funcnet.training.run import Result as Result
+from funcnet.training.run import run as run
+from funcnet.training.streaming import Stream as Stream
 from funcnet.training.sweep import Sweep as Sweep
 from funcnet.training.sweep import fit_many as fit_many
 from funcnet.training.sweep import grid as grid

@@ -1,7 +1,8 @@
 """Checkpoints of a run, written by Orbax, each with a digest that tells a whole one from a damaged one.
 
-A checkpoint is a folder named by its epoch, and beside it a file with the SHA-256 of every file in it. That file is
-written last and put in its place in one step: without it, or where it disagrees, a checkpoint counts as none.
+A checkpoint is a folder named by how many epochs there were, of a stream how many parts of epochs, and beside it a file
+with the SHA-256 of every file in it. That file is written last and put in its place in one step: without it, or where
+it disagrees, a checkpoint counts as none.
 """
 
 import contextlib
@@ -19,6 +20,7 @@ import jax
 import numpy as np
 
 from funcnet.training.epoch import State
+from funcnet.training.metrics import Sums
 from funcnet.training.progress import Progress
 
 KEEP = 3
@@ -97,13 +99,17 @@ def write(checkpoints: Checkpoints, progress: Progress) -> None:
     Raises:
         OSError: If it cannot be written; earlier ones stay as they are.
     """
-    ocp, path = _orbax(), checkpoints.folder / str(progress.epoch)
+    ocp, path = _orbax(), checkpoints.folder / str(progress.position)
     facts = {
         "identity": checkpoints.identity,
         "best_epoch": progress.best_epoch,
         "since": progress.since,
         "least": progress.least,
         "records": progress.records,
+        "parts": progress.parts,
+        "part": progress.part,
+        "sums": None if progress.sums is None else [np.asarray(each).tolist() for each in progress.sums],
+        "seconds": progress.seconds,
     }
     leader = jax.process_index() == 0
     if leader:
@@ -124,8 +130,8 @@ def write(checkpoints: Checkpoints, progress: Progress) -> None:
             time.sleep(0.02)
         raise OSError(f"checkpoint {path} cannot be written: {_first_line(error)}") from error
     if leader:
-        for epoch in epochs(checkpoints.folder)[checkpoints.keep :]:
-            _remove(checkpoints.folder / str(epoch))
+        for position in positions(checkpoints.folder)[checkpoints.keep :]:
+            _remove(checkpoints.folder / str(position))
 
 
 def _wait(name: str) -> None:
@@ -163,8 +169,8 @@ def _sha256(file: Path) -> str:
         return hashlib.file_digest(content, "sha256").hexdigest()
 
 
-def epochs(folder: Path) -> list[int]:
-    """The epochs of the checkpoints in a folder, the newest first, whole or not."""
+def positions(folder: Path) -> list[int]:
+    """After how many epochs, or parts of them, the checkpoints in a folder are, the newest first, whole or not."""
     if not folder.is_dir():
         return []
     return sorted((int(entry.name) for entry in folder.iterdir() if entry.name.isdecimal()), reverse=True)
@@ -180,8 +186,8 @@ def read(checkpoints: Checkpoints, like: Progress) -> Progress | None:
     Raises:
         ValueError: If it is of another run.
     """
-    for epoch in epochs(checkpoints.folder):
-        path = checkpoints.folder / str(epoch)
+    for position in positions(checkpoints.folder):
+        path = checkpoints.folder / str(position)
         reason = _damage(path)
         if reason:
             checkpoints.tell(f"checkpoint {path} is passed over: {reason}")
@@ -214,7 +220,7 @@ def _read(path: Path, identity: dict[str, Any], like: Progress) -> Progress:
     ocp = _orbax()
     with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
         facts = checkpointer.restore(path.absolute(), ocp.args.Composite(**{RUN: ocp.args.JsonRestore()}))[RUN]
-        _check_identity(path, facts["identity"], identity)
+        _check_identity(path, {**facts["identity"], "parts": facts["parts"]}, {**identity, "parts": like.parts})
         target = jax.tree.map(ocp.utils.to_shape_dtype_struct, _tree(like))
         items = ocp.args.Composite(**{ARRAYS: ocp.args.StandardRestore(target)})
         arrays = checkpointer.restore(path.absolute(), items)[ARRAYS]
@@ -229,6 +235,10 @@ def _read(path: Path, identity: dict[str, Any], like: Progress) -> Progress:
         facts["since"],
         facts["least"],
         tuple(facts["records"]),
+        facts["parts"],
+        facts["part"],
+        facts["sums"] and Sums(*map(np.asarray, facts["sums"])),
+        facts["seconds"],
     )
 
 

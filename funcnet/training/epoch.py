@@ -18,7 +18,7 @@ from funcnet.training.metrics import Sums, Task, scores
 from funcnet.training.objective import Examples, Objective
 from funcnet.training.order import new_order
 from funcnet.training.programs import compiled
-from funcnet.types import KeyArray, Params
+from funcnet.types import AnyArray, KeyArray, Params
 
 EVALUATION_ROWS = 1024
 
@@ -50,7 +50,7 @@ class Report(NamedTuple):
     """
 
     sums: Sums
-    losses: Float[Array, " steps"]
+    losses: Float[AnyArray, " steps"]
     finite: Bool[Array, ""]
     gradient_norm: Float[Array, ""] | None
 

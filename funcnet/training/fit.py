@@ -1,178 +1,32 @@
 """Training from data to parameters."""
 
-import math
-import time
 import warnings
-from collections.abc import Callable
-from typing import NamedTuple
 
-import numpy as np
 import optax
 from jax.sharding import Mesh
 
 from funcnet.network import MLP
-from funcnet.numbers import check_count, check_positive
-from funcnet.training.accounting import Privacy, epsilon
-from funcnet.training.checkpoints import Checkpoints, Decision, decided, read, write
+from funcnet.numbers import check_count
+from funcnet.training.accounting import Privacy
 from funcnet.training.checks import check_on_epoch
-from funcnet.training.epoch import State, evaluate
-from funcnet.training.failure import NonFinite, NonFiniteLoss, locate
-from funcnet.training.metrics import Task, means
-from funcnet.training.preparation import Data, Prepared, prepare
-from funcnet.training.progress import Progress, begin
+from funcnet.training.epoch import State
+from funcnet.training.failure import NonFiniteLoss
+from funcnet.training.metrics import Task
+from funcnet.training.preparation import Data, prepare
+from funcnet.training.run import History, OnEpoch, run
+from funcnet.training.streaming import Stream
 from funcnet.types import KeyArray, Params
-
-History = dict[str, np.ndarray]
-OnEpoch = Callable[[int, dict[str, float]], None]
-
-
-class Result(NamedTuple):
-    """What a run leaves.
-
-    Attributes:
-        state: The last state; where training was stopped for want of progress or by a loss that is not finite, the
-            state of the best epoch.
-        history: For each metric an array with one entry an epoch.
-        epoch: The epoch that `state` is of; 0 for the state before training.
-        stopped: What ended it: "epochs", "patience", "tolerance", "non-finite" or "interrupted".
-        failure: The first value that is not finite, if there was one.
-    """
-
-    state: State
-    history: History
-    epoch: int
-    stopped: str
-    failure: NonFinite | None
-
-
-def run(
-    prepared: Prepared,
-    epochs: int,
-    *,
-    patience: int | None = None,
-    tolerance: float | None = None,
-    on_epoch: OnEpoch | None = None,
-    checkpoints: Checkpoints | None = None,
-    resume: bool = False,
-    interrupted: Callable[[], bool] = bool,
-) -> Result:
-    """Train what was prepared: the other half of `fit`, with its arguments. `prepared` can be run again.
-
-    Args:
-        prepared: What `prepare` gave.
-        epochs: As in `fit`, and so are patience, tolerance and on_epoch.
-        patience: See above.
-        tolerance: See above.
-        on_epoch: See above.
-        checkpoints: Where to write checkpoints.
-        resume: Whether to go on from the newest whole checkpoint, if there is one; bit for bit as if never stopped.
-        interrupted: Asked after each epoch whether to write a checkpoint and stop.
-
-    Raises:
-        OSError: If the checkpoint of an interrupted run cannot be written; else it is told, and the next one tried.
-        ValueError: If an argument is out of its range, or the checkpoint is of another run.
-    """
-    epochs = check_count("epochs", epochs)
-    patience, tolerance = _limits(prepared, epochs, patience, tolerance)
-    progress, failure = begin(prepared.state), None
-    if checkpoints is not None and resume:
-        progress = read(checkpoints, progress) or progress
-    last, written = time.monotonic(), progress.epoch
-    stopped = _reason(progress, epochs, patience, tolerance)
-    while not stopped:
-        progress, failure = _advance(prepared, progress)
-        if on_epoch is not None:
-            on_epoch(progress.epoch, progress.records[-1])
-        stopped = "non-finite" if failure else _reason(progress, epochs, patience, tolerance)
-        due = checkpoints is not None and time.monotonic() - last >= checkpoints.seconds
-        ended = decided(due, interrupted()) if not stopped else Decision(True, False)
-        stopped = stopped or ("interrupted" if ended.stop else "")
-        if checkpoints is not None and not failure and (ended.write or ended.stop) and progress.epoch > written:
-            written = progress.epoch
-            try:
-                write(checkpoints, progress)
-            except OSError as error:
-                if ended.stop:
-                    raise
-                checkpoints.tell(f"{error}; training {'is done' if stopped else 'goes on'}")
-            last = time.monotonic()
-    history = {name: np.array([record[name] for record in progress.records]) for name in progress.records[0]}
-    if stopped in ("patience", "non-finite"):
-        return Result(progress.best, history, progress.best_epoch, stopped, failure)
-    return Result(progress.state, history, progress.epoch, stopped, failure)
-
-
-def _reason(progress: Progress, epochs: int, patience: int, tolerance: float) -> str:
-    """Why a run ends here; nothing where it goes on."""
-    if progress.records and progress.records[-1].get("gradient_norm", math.inf) <= tolerance:
-        return "tolerance"
-    if progress.epoch - progress.since >= patience:
-        return "patience"
-    return "epochs" if progress.epoch >= epochs else ""
-
-
-def _advance(prepared: Prepared, progress: Progress) -> tuple[Progress, NonFinite | None]:
-    """The run after one more epoch, and what in that was not finite."""
-    monitor = "train_loss" if prepared.validation is None else "validation_loss"
-    blind = prepared.privacy is not None and prepared.validation is None  # the training loss is nobody's to look at
-    early = prepared.validation is None and prepared.batch_size is None  # its loss is that of the state before the step
-    before, number = progress.state, progress.epoch + 1
-    state, metrics, broken = _one_epoch(prepared, before, number)
-    progress = progress._replace(state=state, records=(*progress.records, metrics))
-    if broken is not None:
-        return progress, NonFinite(number, *broken, kept=progress.best_epoch)
-    if blind or metrics[monitor] < progress.least:
-        best = {"best": before if early else state, "best_epoch": number - early}
-        progress = progress._replace(since=number, least=metrics[monitor], **best)
-    return progress, None
-
-
-def _limits(prepared: Prepared, epochs: int, patience: int | None, tolerance: float | None) -> tuple[int, float]:
-    """Patience and tolerance as numbers that stop nothing where none is wished."""
-    if patience is not None and prepared.privacy is not None and prepared.validation is None:
-        raise ValueError("patience needs validation data in private training: the training loss is not private")
-    if tolerance is not None and prepared.batch_size is not None:
-        raise ValueError("tolerance needs batch_size=None: the gradient of a batch does not go to 0")
-    patience = epochs + 1 if patience is None else check_count("patience", patience)
-    return patience, 0.0 if tolerance is None else check_positive("tolerance", tolerance)
-
-
-def _one_epoch(
-    prepared: Prepared, before: State, number: int
-) -> tuple[State, dict[str, float], tuple[int, int | None, str] | None]:
-    """The state after an epoch, its metrics, and what in it is not finite: step, layer and what."""
-    task, varied, privacy = prepared.task, prepared.variation, prepared.privacy
-    start = time.perf_counter()
-    program, arguments = prepared.epoch(before)
-    state, report = program(*arguments)
-    metrics = means(task, "train", report.sums, varied[0])
-    if prepared.validation is not None:
-        sums = evaluate(prepared.net, state.params, prepared.validation, task)
-        metrics |= means(task, "validation", sums, varied[1])
-    if report.gradient_norm is not None:
-        metrics["gradient_norm"] = float(report.gradient_norm)
-    losses, compile_seconds = np.asarray(report.losses), prepared.compile_seconds if number == 1 else 0.0
-    metrics |= {"seconds": time.perf_counter() - start, "compile_seconds": compile_seconds}
-    if privacy is not None:
-        metrics["epsilon"] = epsilon(privacy, (prepared.batch_size or 1) / prepared.n, number * len(losses))
-    if np.isfinite(losses).all() and bool(report.finite):
-        return state, metrics, None
-    if privacy is None:
-        order = prepared.order(before)
-        return state, metrics, locate(prepared.net, prepared.optimizer, order, before, prepared.train, losses)
-    bad = np.flatnonzero(~np.isfinite(losses))
-    return state, metrics, (int(bad[0]) + 1 if len(bad) else len(losses), None, "")
 
 
 def fit(
     key: KeyArray,
     net: MLP,
     optimizer: optax.GradientTransformation,
-    data: Data,
+    data: Data | Stream,
     *,
     epochs: int,
     batch_size: int | None = 128,
-    validation: Data | None = None,
+    validation: Data | Stream | None = None,
     params: Params | None = None,
     patience: int | None = None,
     tolerance: float | None = None,
@@ -191,7 +45,7 @@ def fit(
         net: The network.
         optimizer: Any Optax gradient transformation. Reuse the object and nothing compiles a second time. Line searches
             are handed `closed_form_loss`, so that the closed form is what they differentiate.
-        data: `(x, y)` or `(x, y, weights)`.
+        data: `(x, y)` or `(x, y, weights)`; or a `Stream` of data larger than memory, which is read part by part.
         epochs: How often every example is seen.
         batch_size: Examples for each step; the last batch of an epoch may have fewer. None makes each epoch one step on
             all examples, for L-BFGS, line searches and `gauss_newton`, which takes nothing else, and no dropout.

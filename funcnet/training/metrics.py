@@ -23,9 +23,14 @@ class Sums(NamedTuple):
         weight: Σ w.
     """
 
-    loss: Float[Array, "..."]
-    scores: Float[Array, "... m"]
-    weight: Float[Array, "..."]
+    loss: Float[AnyArray, "..."]
+    scores: Float[AnyArray, "... m"]
+    weight: Float[AnyArray, "..."]
+
+
+def added(one: Sums, other: Sums) -> Sums:
+    """The sums of both, in float64."""
+    return Sums(*(np.asarray(a, np.float64) + np.asarray(b, np.float64) for a, b in zip(one, other, strict=True)))
 
 
 def task_of(net: MLP) -> Task:

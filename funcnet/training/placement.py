@@ -3,6 +3,7 @@
 Nothing is told to the devices but this: the programs are those of one device, cut up by the compiler.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -17,7 +18,7 @@ from funcnet.numbers import check_count
 from funcnet.training.epoch import State
 from funcnet.training.objective import Examples
 from funcnet.training.order import block_starts
-from funcnet.types import AnyArray, Layer
+from funcnet.types import AnyArray, KeyArray, Layer
 
 DATA, MODEL = "data", "model"
 
@@ -136,17 +137,37 @@ def placed(array: Shaped[AnyArray, "..."], sharding: NamedSharding) -> jax.Array
 def placed_in_blocks(array: Shaped[np.ndarray, "n ..."], place: Placement, blocks: int) -> jax.Array:
     """Rows in blocks along the data axis, those with one row less filled up with a row of zeros."""
     starts = block_starts(len(array), blocks)
-    longest = int(np.diff(starts).max())
+    return placed_blocks(
+        lambda block: array[starts[block] : starts[block + 1]], np.diff(starts), array.shape[1:], array.dtype, place
+    )
 
-    def take(index: Any) -> np.ndarray:
-        numbers = range(blocks)[index[0]]
-        part = np.zeros((len(numbers), longest, *array.shape[1:]), array.dtype)
-        for i, block in enumerate(numbers):
-            part[i, : starts[block + 1] - starts[block]] = array[starts[block] : starts[block + 1]]
-        return part
 
-    shape = (blocks, longest, *array.shape[1:])
-    return jax.make_array_from_callback(shape, place.on(DATA), take)
+def placed_blocks(
+    take: Callable[[int], np.ndarray],
+    sizes: Int[np.ndarray, " blocks"],
+    shape: tuple[int, ...],
+    dtype: Any,
+    place: Placement,
+) -> jax.Array:
+    """Blocks along the data axis, filled up with zeros; each process takes those of its own devices alone.
+
+    Args:
+        take: Gives the rows of a block.
+        sizes: The number of rows of each block.
+        shape: The shape of a row.
+        dtype: The dtype of the rows.
+        place: The devices.
+    """
+    longest = int(sizes.max())
+
+    def part(index: Any) -> np.ndarray:
+        numbers = range(len(sizes))[index[0]]
+        rows = np.zeros((len(numbers), longest, *shape), dtype)
+        for row, block in zip(rows, numbers, strict=True):
+            row[: sizes[block]] = take(block)
+        return rows
+
+    return jax.make_array_from_callback((len(sizes), longest, *shape), place.on(DATA), part)
 
 
 def placed_train(data: Examples, place: Placement, full_batch: bool) -> Examples:
@@ -178,6 +199,11 @@ def placed_order(rows: Int[np.ndarray, "steps batch"], n: int, place: Placement)
 def placed_state(state: State, place: Placement) -> State:
     """The state on its devices."""
     return jax.tree.map(_moved, state, place.state)
+
+
+def placed_key(key: KeyArray, place: Placement) -> KeyArray:
+    """A key on all devices."""
+    return _moved(key, place.on())
 
 
 def _moved(leaf: jax.Array, sharding: NamedSharding) -> jax.Array:

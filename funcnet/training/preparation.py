@@ -1,7 +1,8 @@
 """All of training that comes before the first step: arguments checked, first state drawn, programs compiled."""
 
 import time
-from functools import partial
+from collections.abc import Callable, Generator, Iterator
+from functools import partial, reduce
 from typing import Any, NamedTuple
 
 import jax
@@ -18,9 +19,9 @@ from funcnet.training.accounting import Privacy, check_privacy, check_sampling
 from funcnet.training.checks import check_data, check_optimizer, check_penalties, check_task
 from funcnet.training.epoch import State, epoch_program, evaluate, new_state
 from funcnet.training.levenberg_marquardt import check_same_examples
-from funcnet.training.metrics import Task, variation
+from funcnet.training.metrics import Sums, Task, added, variation
 from funcnet.training.objective import Examples
-from funcnet.training.order import count_blocks, new_order
+from funcnet.training.order import count_blocks, count_parts, new_order
 from funcnet.training.placement import (
     Placement,
     check_mesh,
@@ -31,6 +32,16 @@ from funcnet.training.placement import (
     placement,
 )
 from funcnet.training.private import private_program
+from funcnet.training.streaming import (
+    Loaded,
+    Source,
+    Stream,
+    ahead,
+    check_stream,
+    load_part,
+    parts_to_come,
+    pieces_of,
+)
 from funcnet.types import AnyArray, KeyArray, Params
 
 AnyFeatures = Float[AnyArray, "_ ..."]
@@ -48,8 +59,8 @@ class Prepared(NamedTuple):
         batch_size: Examples for each step, no more than there are; None for all.
         task: What predictions are measured by.
         state: The state before the first step.
-        train: The data to learn from.
-        validation: Data that is only evaluated.
+        train: The data to learn from, in memory or streamed.
+        validation: Data that is only evaluated, likewise.
         compile_seconds: The time that compiling took.
         variation: Σ w (y − ȳ)² of the targets of both.
         n: How many examples there are to learn from.
@@ -62,38 +73,69 @@ class Prepared(NamedTuple):
     batch_size: int | None
     task: Task
     state: State
-    train: Examples
-    validation: Examples | None
+    train: Examples | Source
+    validation: Examples | Source | None
     compile_seconds: float
     variation: tuple[np.ndarray | None, np.ndarray | None]
     n: int
     privacy: Privacy | None = None
     placement: Placement | None = None
 
-    def order(self, state: State) -> Int[AnyArray, "steps ..."] | None:
+    @property
+    def parts(self) -> int:
+        """The parts of an epoch: 1 for data in memory."""
+        if not isinstance(self.train, Source):
+            return 1
+        return count_parts(self.n, self.batch_size or self.n, self.train.part_size)
+
+    def loads(self, key: KeyArray, first: int) -> Generator[Loaded | None]:
+        """The parts to come, from one of the epoch of a key on; None for each epoch of data in memory."""
+        if isinstance(self.train, Source):
+            batch_size = self.batch_size or self.n
+            load = partial(load_part, self.train, batch_size, self.placement)
+            yield from ahead(load, parts_to_come(self.train, batch_size, key, first))
+        while True:
+            yield None
+
+    def _order(self, state: State) -> Int[AnyArray, "steps ..."] | None:
         """The order of the epoch that begins with a state; None for a step on all examples."""
         if self.batch_size is None:
             return None
         rows = new_order(state.key, self.n, self.batch_size)
         return rows if self.placement is None else placed_order(rows, self.n, self.placement)
 
-    def epoch(self, state: State) -> tuple[Any, tuple[Any, ...]]:
-        """The program of an epoch, and its arguments."""
+    def epoch(self, state: State, loaded: Loaded | None = None) -> tuple[Any, tuple[Any, ...]]:
+        """The program of an epoch, or of a part of one, and its arguments."""
         net, optimizer, batch_size, task, _, train = self[:6]
         if self.privacy is not None:
             return private_program(net), (net, optimizer, self.privacy, batch_size, state, train, task)
         out = None if self.placement is None else (self.placement.state, self.placement.on())
-        return epoch_program(net, out), (net, optimizer, self.order(state), state, train, task)
+        if loaded is None:
+            return epoch_program(net, out), (net, optimizer, self._order(state), state, train, task)
+        state = state._replace(key=loaded.key)
+        return epoch_program(net, out), (net, optimizer, loaded.rows, state, loaded.data, task)
+
+    def evaluations(self) -> Iterator[Examples]:
+        """What there is to evaluate, in as many pieces as fit into memory."""
+        if isinstance(self.validation, Source):
+            source, place = self.validation, self.placement
+            yield from ahead(lambda piece: source.load(piece, place), pieces_of(source, place))
+        elif self.validation is not None:
+            yield self.validation
+
+    def evaluate(self, params: Params) -> Sums:
+        """Loss and scores of all of it."""
+        return reduce(added, (evaluate(self.net, params, piece, self.task) for piece in self.evaluations()))
 
 
 def prepare(
     key: KeyArray,
     net: MLP,
     optimizer: optax.GradientTransformation,
-    data: Data,
+    data: Data | Stream,
     *,
     batch_size: int | None = 128,
-    validation: Data | None = None,
+    validation: Data | Stream | None = None,
     params: Params | None = None,
     task: Task | None = None,
     privacy: Privacy | None = None,
@@ -112,43 +154,85 @@ def prepare(
     check_penalties(net)
     task = check_task(net, task)
     dtype = work_dtype(state.params[0].w.dtype)
-    train = check_data(net, data, dtype)
-    held_out = None if validation is None else check_data(net, validation, dtype, "validation", learning=False)
+    train = _checked(net, data, dtype, "data", learning=True)
+    held_out = None if validation is None else _checked(net, validation, dtype, "validation", learning=False)
+    n = train.n if isinstance(train, Source) else len(train.x)
     if batch_size is not None:
-        batch_size = min(check_count("batch_size", batch_size), train.x.shape[0])
-    n = len(train.x)
+        batch_size = min(check_count("batch_size", batch_size), n)
+    if isinstance(train, Source) and (batch_size is None or privacy is not None):
+        what = "private training" if privacy is not None else "batch_size=None, which takes all examples in each step"
+        raise ValueError(f"data must be arrays in memory for {what}; got a Stream")
     check_same_examples(net, state.opt_state, batch_size, n)
-    if privacy is not None:
+    if privacy is not None and isinstance(train, Examples):
         privacy = check_privacy(privacy, n)
         check_sampling(privacy, batch_size, train.weights, optimizer, state)
-    varied = [None if part is None else variation(part.y, part.weights) for part in (train, held_out)]
     if mesh is not None and privacy is not None:
         raise ValueError("mesh is not for private training, whose steps are of one device; got both")
     blocks = None if batch_size is None else count_blocks(n, batch_size)
     place = None if mesh is None else placement(check_mesh(mesh, batch_size), net, state, blocks)
     arrays = _laid_out(place, state, train, held_out, batch_size is None)
-    prepared = Prepared(net, optimizer, batch_size, task, *arrays, 0.0, (varied[0], varied[1]), n, privacy, place)
+    varied = _variation(train), _variation(held_out)
+    prepared = Prepared(net, optimizer, batch_size, task, *arrays, 0.0, varied, n, privacy, place)
     return prepared._replace(compile_seconds=_compile(prepared))
 
 
+def _checked(net: MLP, data: Data | Stream, dtype: Any, name: str, learning: bool) -> Examples | Source:
+    if isinstance(data, Stream):
+        return check_stream(net, data, dtype, name, learning)
+    return check_data(net, data, dtype, name, learning)
+
+
+def _variation(data: Examples | Source | None) -> np.ndarray | None:
+    if data is None or isinstance(data, Source):
+        return data and data.variation
+    return variation(data.y, data.weights)
+
+
 def _laid_out(
-    place: Placement | None, state: State, train: Examples, held_out: Examples | None, full_batch: bool
-) -> tuple[State, Examples, Examples | None]:
-    """State and data on the devices."""
-    if place is None:
-        return state, train.on_device(), held_out and held_out.on_device()
-    held_out = held_out and placed_to_evaluate(held_out, place)
-    return placed_state(state, place), placed_train(train, place, full_batch), held_out
+    place: Placement | None,
+    state: State,
+    train: Examples | Source,
+    held_out: Examples | Source | None,
+    full_batch: bool,
+) -> tuple[State, Examples | Source, Examples | Source | None]:
+    """State and data on the devices; streams stay where they are."""
+    if isinstance(train, Examples):
+        train = train.on_device() if place is None else placed_train(train, place, full_batch)
+    if isinstance(held_out, Examples):
+        held_out = held_out.on_device() if place is None else placed_to_evaluate(held_out, place)
+    return state if place is None else placed_state(state, place), train, held_out
 
 
 def _compile(prepared: Prepared) -> float:
-    """Compile what a run needs, which then finds it compiled; the seconds it takes."""
-    start = time.perf_counter()
-    program, arguments = prepared.epoch(prepared.state)
-    program.lower(*arguments).compile()
-    if prepared.validation is not None:
-        evaluate.lower(prepared.net, prepared.state.params, prepared.validation, prepared.task).compile()
-    return time.perf_counter() - start
+    """Compile what a run needs, which then finds it compiled; the seconds it takes, without reading."""
+    seconds = 0.0
+    for lowered in (*_epoch_programs(prepared), *_evaluations(prepared)):
+        start = time.perf_counter()
+        lowered().compile()
+        seconds += time.perf_counter() - start
+    return seconds
+
+
+def _epoch_programs(prepared: Prepared) -> Iterator[Callable[[], Any]]:
+    """What lowers the program of an epoch; of a stream that of its first part and of its last, which may be shorter."""
+    source, batch_size, key = prepared.train, prepared.batch_size or prepared.n, prepared.state.key
+    loads: list[Loaded | None] = [None]
+    if isinstance(source, Source):
+        ends = [next(parts_to_come(source, batch_size, key, first)) for first in sorted({0, prepared.parts - 1})]
+        loads = [load_part(source, batch_size, prepared.placement, coming) for coming in ends]
+    for loaded in loads:
+        program, arguments = prepared.epoch(prepared.state, loaded)
+        yield partial(program.lower, *arguments)
+
+
+def _evaluations(prepared: Prepared) -> Iterator[Callable[[], Any]]:
+    source, place = prepared.validation, prepared.placement
+    pieces = [source] if isinstance(source, Examples) else []
+    if isinstance(source, Source):
+        ends = pieces_of(source, place)
+        pieces = [source.load(piece, place) for piece in (ends[0], ends[-1])[: len(ends)]]
+    for piece in pieces:
+        yield partial(evaluate.lower, prepared.net, prepared.state.params, piece, prepared.task)
 
 
 @partial(jax.jit, static_argnames="optimizer")

@@ -18,13 +18,13 @@ from funcnet.precision import work_dtype
 from funcnet.training.checks import check_data, check_on_epoch, check_optimizer, check_penalties, check_task
 from funcnet.training.epoch import State, epoch_in_order, evaluate, new_state
 from funcnet.training.failure import NonFiniteLoss
-from funcnet.training.fit import History
 from funcnet.training.levenberg_marquardt import check_same_examples
 from funcnet.training.metrics import Sums, Task, means, metric_names, variation
 from funcnet.training.objective import Examples
 from funcnet.training.order import new_order
 from funcnet.training.preparation import Data
 from funcnet.training.programs import compiled
+from funcnet.training.run import History
 from funcnet.types import KeyArray, Params
 
 Settings = Mapping[str, Sequence[float]]
