@@ -90,7 +90,7 @@ class Case:
             one = self.start(number)
             state, program = one.state, fn.training.epoch_program(one.net)
             for epoch in range(1, self.epochs + 1):
-                rows = new_order(jax.random.fold_in(order_key, epoch), one.train.x.shape[0], self.batch_size)
+                rows = new_order(jax.random.fold_in(order_key, epoch), one.n, self.batch_size)
                 state, report = program(one.net, ADAM, rows, state, one.train, one.task)
                 sums = fn.training.evaluate(one.net, state.params, one.validation, one.task)
                 jax.device_get((report.sums, sums))

@@ -59,9 +59,10 @@ class StoppedError(Exception):
         signal: Its number.
     """
 
-    def __init__(self, signal: int, epoch: int) -> None:
-        """After which epoch."""
-        super().__init__(f"stopped after epoch {epoch}; with --resume the run goes on from there")
+    def __init__(self, signal: int, epoch: int, part: int) -> None:
+        """After which epoch, and how many parts of the next."""
+        where = f"epoch {epoch}" + (f", part {part} of the next" if part else "")
+        super().__init__(f"stopped after {where}; with --resume the run goes on from there")
         self.signal = signal
 
 
@@ -96,7 +97,7 @@ def compile_and_prove(setup: Setup) -> tuple[Prepared, Proof]:
             fit_key,
             setup.net,
             setup.optimizer,
-            setup.arrays("train"),
+            setup.data(),
             batch_size=training.batch_size,
             validation=setup.arrays("validation") if "validation" in setup.parts else None,
             params=params,
@@ -133,14 +134,15 @@ def train(setup: Setup, console: Console, start: float) -> Trained:
             setup.epochs,
             patience=training.patience,
             tolerance=training.tolerance,
-            on_epoch=lambda number, metrics: show(number, setup.in_units(metrics)),
+            on_epoch=lambda number, metrics: show.epoch(number, setup.in_units(metrics)),
+            on_part=show.part,
             checkpoints=checkpoints,
             resume=setup.config.output.resume,
             interrupted=lambda: bool(signalled()),
         )
         result = result._replace(state=result.state._replace(params=gathered(result.state.params)))
     if result.stopped == "interrupted":
-        raise StoppedError(signalled() or signal.SIGTERM, result.epoch)
+        raise StoppedError(signalled() or signal.SIGTERM, result.epoch, result.part)
     if result.failure is not None and result.epoch == 0:
         raise NothingLearnedError(f"{result.failure.place}; nothing was learned, nothing is kept")
     return measured(setup, result, proof, start, time.perf_counter() - began)
@@ -155,7 +157,7 @@ def train_many(setup: Setup, words: Sequence[str], console: Console, start: floa
     began = time.perf_counter()
     with progress(console, setup.epochs, setup.task) as show:
         sweep, chosen, result = run_sweep(
-            setup, words, lambda number, metrics: show(number, setup.in_units(of_the_leader(metrics, setup.task)))
+            setup, words, lambda number, metrics: show.epoch(number, setup.in_units(of_the_leader(metrics, setup.task)))
         )
     if not np.isfinite(result.history["validation_loss"][-1]):
         raise NothingLearnedError("the loss of every network is not finite; nothing was learned, nothing is kept")

@@ -36,7 +36,8 @@ from rich.table import Table
 import funcnet as fn
 from funcnet.interchange import load, save
 from funcnet.training import prepare, run
-from funcnet.training.checkpoints import DIGEST, Checkpoints, digest, positions, read
+from funcnet.training.checkpoints import DIGEST, Checkpoints, positions, read
+from funcnet.training.digests import digest
 from funcnet.training.progress import Progress, begin
 
 TRAIN = Path(__file__).parent.parent / "scripts" / "train.py"

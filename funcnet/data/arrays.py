@@ -4,18 +4,19 @@ import math
 import tokenize
 import zipfile
 import zlib
+from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from funcnet.data.dataset import Table
 from funcnet.data.files import existing
 from funcnet.data.messages import about, listed
+from funcnet.data.npy import HEADERS, MAGIC, in_float32
 
 KEYS = {"": "train", "_train": "train", "_validation": "validation", "_val": "validation", "_test": "test"}
 """The end of a key, and the part it belongs to."""
-MAGIC = b"\x93NUMPY"
-HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 DAMAGE = (ValueError, TypeError, OSError, RuntimeError, EOFError, zipfile.BadZipFile, zlib.error, tokenize.TokenError)
 """What `zipfile` and NumPy answer to archives that are no longer what was written."""
 RATIOS = {zipfile.ZIP_STORED: 1, zipfile.ZIP_DEFLATED: 1032}
@@ -34,18 +35,27 @@ def read_npz(path: str | Path) -> dict[str, Table]:
         ValueError: If it is no such archive, holds other keys, or its arrays do not fit or are not finite.
     """
     arrays = _arrays(existing(path))
-    wanted = {f"{name}{end}" for name in "xy" for end in KEYS}
-    ends = [end for end in KEYS if f"x{end}" in arrays]
-    parts = [KEYS[end] for end in ends]
-    lonely = [key for key in arrays if key.startswith("y") and f"x{key[1:]}" not in arrays]
-    if not set(arrays) <= wanted or lonely or "train" not in parts or len(set(parts)) < len(parts):
-        expected = "x and y, or x_train, y_train and perhaps x_validation, y_validation, x_test, y_test"
-        raise ValueError(f"{path} holds {listed(list(arrays)) or 'nothing'}; expected {expected}")
     tables = {}
-    for end, part in zip(ends, parts, strict=True):
+    for end, part in part_names(path, arrays).items():
         with about(str(path)):
-            tables[part] = _table(f"x{end}", arrays[f"x{end}"], f"y{end}", arrays.get(f"y{end}"))
+            tables[part] = table_of(f"x{end}", arrays[f"x{end}"], f"y{end}", arrays.get(f"y{end}"))
     return tables
+
+
+def part_names(path: str | Path, names: Collection[str]) -> dict[str, str]:
+    """The parts that the names of arrays stand for, by the ends of their names.
+
+    Raises:
+        ValueError: If there are other names, or no training part.
+    """
+    wanted = {f"{name}{end}" for name in "xy" for end in KEYS}
+    found = {end: part for end, part in KEYS.items() if f"x{end}" in names}
+    parts = list(found.values())
+    lonely = [name for name in names if name.startswith("y") and f"x{name[1:]}" not in names]
+    if not set(names) <= wanted or lonely or "train" not in parts or len(set(parts)) < len(parts):
+        expected = "x and y, or x_train, y_train and perhaps x_validation, y_validation, x_test, y_test"
+        raise ValueError(f"{path} holds {listed(list(names)) or 'nothing'}; expected {expected}")
+    return found
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:
@@ -89,20 +99,30 @@ def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, most: int) -> np.n
         return np.lib.format.read_array(stream, allow_pickle=False)
 
 
-def _table(x_name: str, x: np.ndarray, y_name: str, y: np.ndarray | None) -> Table:
+def table_of(x_name: str, x: np.ndarray, y_name: str, y: np.ndarray | None) -> Table:
+    """Features and targets of a part, checked.
+
+    Raises:
+        TypeError: If they are of another kind.
+        ValueError: If they do not fit, or are not finite.
+    """
+    check_part(x_name, x, y_name, y)
+    scaled = x.dtype == np.uint8
+    return Table(in_float32(x_name, x).reshape(len(x), -1), y, (), (), np.arange(len(x)), scaled)
+
+
+def check_part(x_name: str, x: Any, y_name: str, y: np.ndarray | None) -> None:
+    """Refuse features and targets that do not fit, by their shapes and dtypes.
+
+    Raises:
+        TypeError: If a dtype is none for them.
+        ValueError: If a shape is none for them.
+    """
     if x.dtype.kind not in "biuf":
         raise TypeError(f"{x_name} must hold real numbers; got dtype {x.dtype}")
-    if x.ndim < 2 or not x.size:
+    if len(x.shape) < 2 or not math.prod(x.shape):
         raise ValueError(f"{x_name} must have examples along its first axis and features along others; got {x.shape}")
     if y is not None and (y.ndim not in (1, 2) or len(y) != len(x) or not y.size):
         raise ValueError(f"{y_name} must have a row for each of {len(x)} examples of {x_name}; got shape {y.shape}")
     if y is not None and y.dtype.kind not in "biufSU":
         raise TypeError(f"{y_name} must hold labels or real numbers; got dtype {y.dtype}")
-    scaled = x.dtype == np.uint8
-    with np.errstate(over="ignore"):
-        features = x.astype(np.float32) / np.float32(255) if scaled else x.astype(np.float32)
-    bad = np.argwhere(~np.isfinite(features))
-    if len(bad):
-        place = [int(i) for i in bad[0]]
-        raise ValueError(f"{x_name} must hold numbers that float32 can hold; got {x[tuple(place)]} at {place}")
-    return Table(features.reshape(len(x), -1), y, (), (), np.arange(len(x)), scaled)

@@ -1,10 +1,10 @@
 """Data by one word: the name of a bundled set, mnist, a set of OpenML, or a file."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from funcnet.data.arrays import read_npz
 from funcnet.data.bundled import BUNDLED, load_bundled
@@ -13,6 +13,8 @@ from funcnet.data.dataset import Dataset, Schema, Table, n_targets, schema, unen
 from funcnet.data.files import existing
 from funcnet.data.idx import MNIST_FILES, read_mnist
 from funcnet.data.messages import about
+from funcnet.data.npy import NpyFeatures
+from funcnet.data.npy_folder import open_npy_folder, read_npy_folder
 from funcnet.data.openml import PREFIX, read_openml
 from funcnet.data.table import Header, read_csv
 from funcnet.data.targets import TASKS, Task, encode, encode_as
@@ -32,8 +34,8 @@ def load(
     """The parts that a source has: "train" and perhaps "validation" and "test".
 
     Args:
-        data: A bundled set by name, "mnist", "openml:NAME", "openml:NAME:VERSION", "openml:ID", or a file: .csv,
-            .tsv, .txt (plain or .gz) or .npz.
+        data: A bundled set by name, "mnist", "openml:NAME", "openml:NAME:VERSION", "openml:ID", a file: .csv, .tsv,
+            .txt (plain or .gz) or .npz, or a folder of .npy files.
         folder: Where the files of MNIST are.
         target: The target column of a text file, by name or by number from 1; by default the last.
         header: Whether the first row of a text file names its columns.
@@ -59,6 +61,37 @@ def load(
     if task == "auto" or (task == "classification") == bool(sets["train"].class_names):
         return sets
     return _encoded(data, {part: unencoded(each) for part, each in sets.items()}, task)
+
+
+class Streamed(NamedTuple):
+    """A training part that is read while it is trained on.
+
+    Attributes:
+        x: Its features.
+        y: Its targets, encoded.
+    """
+
+    x: NpyFeatures
+    y: Int[np.ndarray, " n"] | Float[np.ndarray, "n k"]
+
+
+def load_streamed(folder: str | Path, task: Task = "auto") -> tuple[dict[str, Dataset], Streamed]:
+    """The parts of a folder of .npy files, a sample in the place of the training part; and the training part.
+
+    Args:
+        folder: As of `load`.
+        task: As of `load`.
+
+    Raises:
+        ValueError: As of `load`, and so are the other errors.
+    """
+    tables, unread = open_npy_folder(folder)
+    with about(f"{folder}, training part"):
+        y, names = encode(unread.y, task)
+    sets = {"train": Dataset(_name(folder), tables["train"].x, y[unread.sample], names, scaled=unread.x.scaled)}
+    for part in list(tables)[1:]:
+        sets[part] = _like(tables[part], tables["train"], sets["train"], f"{folder}, {PART_NAMES[part]} part")
+    return sets, Streamed(unread.x, y)
 
 
 def load_as(
@@ -138,7 +171,9 @@ def _kind(data: str | Path) -> str:
     if text.lower().endswith((*TEXT_ENDS, ".npz")):
         existing(text)
         return "npz" if text.lower().endswith(".npz") else "text"
-    files = "or a file ending in .csv, .tsv, .txt (plain or .gz) or .npz"
+    if Path(text).is_dir():
+        return "folder"
+    files = "or a file ending in .csv, .tsv, .txt (plain or .gz) or .npz, or a folder of .npy files"
     raise ValueError(f"data must be one of {', '.join(BUNDLED)}, mnist, openml:NAME, {files}; got {text!r}")
 
 
@@ -167,6 +202,8 @@ def _tables(
         return {"train": read_csv(data, target, header, like)}
     if kind == "npz":
         return read_npz(data)
+    if kind == "folder":
+        return read_npy_folder(data)
     if kind == "openml":
         return {"train": read_openml(str(data))}
     return {part: unencoded(each) for part, each in _known(kind, data, folder).items()}
@@ -175,19 +212,29 @@ def _tables(
 def _encoded(data: str | Path, tables: dict[str, Table], task: Task) -> dict[str, Dataset]:
     """Datasets of one source, all encoded as its training part."""
     train, sets = tables["train"], {}
-    names: tuple[str, ...] = ()
     for part in sorted(tables, key=list(PART_NAMES).index):  # the training part first: it tells the classes
-        table = tables[part]
-        with about(str(data) if len(tables) == 1 else f"{data}, {PART_NAMES[part]} part"):
-            if table.y is None:
-                raise ValueError("there are no targets; expected y beside x")
-            if table is train:
-                y, names = encode(table.y, task, table.rows)
-            else:
-                _check_alike(table, train)
-                y = encode_as(table.y, names, table.rows)
+        table, where = tables[part], str(data) if len(tables) == 1 else f"{data}, {PART_NAMES[part]} part"
+        if table is not train:
+            sets[part] = _like(table, train, sets["train"], where)
+            continue
+        with about(where):
+            y, names = encode(_targets(table), task, table.rows)
         sets[part] = Dataset(_name(data), table.x, y, names, train.feature_names, train.target_names, train.scaled)
     return sets
+
+
+def _like(table: Table, train: Table, like: Dataset, where: str) -> Dataset:
+    """A further part, encoded as the training part."""
+    with about(where):
+        y = _targets(table)
+        _check_alike(table, train)
+        return like._replace(x=table.x, y=encode_as(y, like.class_names, table.rows))
+
+
+def _targets(table: Table) -> np.ndarray:
+    if table.y is None:
+        raise ValueError("there are no targets; expected y beside x")
+    return table.y
 
 
 def _check_alike(table: Table, train: Table) -> None:

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Float, Shaped
 
-from funcnet.data.arrays import HEADERS, MAGIC
 from funcnet.data.files import existing
+
+MAGIC = b"\x93NUMPY"
+HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class NpyFile:
             if _stamp(file.fileno()) != self.stamp:
                 raise ValueError(f"{self.path} has changed since it was opened")
             file.seek(self.offset + start * math.prod(self.shape[1:]) * self.dtype.itemsize)
-            left = memoryview(array).cast("B")
+            left = array.reshape(-1).view(np.uint8).data
             while left:
                 count = file.readinto(left)
                 if not count:
@@ -63,12 +65,77 @@ class NpyFile:
         return array
 
 
-def open_npy(path: str | Path) -> NpyFile:
+@dataclass(frozen=True)
+class NpyFeatures:
+    """The features in a file, each example in one row; whole numbers from 0 to 255 (uint8) stand for k/255.
+
+    Attributes:
+        file: The file.
+    """
+
+    file: NpyFile
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Examples, features."""
+        return len(self.file), math.prod(self.file.shape[1:])
+
+    @property
+    def dtype(self) -> np.dtype:
+        """float32."""
+        return np.dtype(np.float32)
+
+    @property
+    def scaled(self) -> bool:
+        """Whether they are pixels."""
+        return self.file.dtype == np.uint8
+
+    def __len__(self) -> int:
+        """The examples."""
+        return len(self.file)
+
+    def __getitem__(self, rows: slice) -> Float[np.ndarray, "n d"]:
+        """The features of some examples; errors as of `NpyFile` and `in_float32`."""
+        start = rows.indices(len(self))[0]
+        values = in_float32(str(self.file.path), self.file[rows], start)
+        return values.reshape(len(values), self.shape[1])
+
+
+def in_float32(name: str, x: np.ndarray, start: int = 0) -> Float[np.ndarray, "n ..."]:
+    """Numbers in float32, pixels (uint8) as k/255.
+
+    Args:
+        name: What the message calls them.
+        x: The numbers.
+        start: What it calls the first row.
+
+    Raises:
+        ValueError: If float32 cannot hold one.
+    """
+    if x.dtype == np.uint8:
+        return x.astype(np.float32) / np.float32(255)
+    with np.errstate(over="ignore", invalid="ignore"):
+        values = x.astype(np.float32, copy=False)
+        if np.isfinite(values.sum()):  # which is faster than to look at each
+            return values
+    bad = np.argwhere(~np.isfinite(values))
+    if len(bad):
+        row, *rest = (int(i) for i in bad[0])
+        got, place = x[tuple(bad[0])], [start + row, *rest]
+        raise ValueError(f"{name} must hold numbers that float32 can hold; got {got} at {place}")
+    return values
+
+
+def open_npy(path: str | Path, kinds: str = "biuf") -> NpyFile:
     """A file of one array, whose header is read and checked.
+
+    Args:
+        path: The file.
+        kinds: The kinds of dtype that it may be of, by NumPy's letters; by default those of real numbers.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is no .npy file of numbers row by row, or not as long as its header says.
+        ValueError: If it is no .npy file of such an array row by row, or not as long as its header says.
 
     >>> import tempfile
     >>> import numpy as np
@@ -92,8 +159,9 @@ def open_npy(path: str | Path) -> NpyFile:
         except (ValueError, TypeError, OverflowError, EOFError, SyntaxError, tokenize.TokenError) as error:
             raise ValueError(f"{path} is a damaged .npy file: {error}") from None
         offset = file.tell()
-    if dtype.kind not in "biuf":
-        raise ValueError(f"{path} must hold real numbers; got dtype {dtype}")
+    if dtype.kind not in kinds:
+        expected = "labels or real numbers" if "U" in kinds else "real numbers"
+        raise ValueError(f"{path} must hold {expected}; got dtype {dtype}")
     if by_columns and len(shape) > 1:
         raise ValueError(f"{path} is stored column by column; save numpy.ascontiguousarray of it")
     if not shape or min(shape) < 0:

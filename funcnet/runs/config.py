@@ -28,7 +28,8 @@ class DataOptions:
     """Which data, and how it is cut into parts."""
 
     data: str = "digits"
-    """digits, iris, wine, breast_cancer, diabetes, linnerud, mnist, openml:NAME, or a .csv, .tsv, .txt or .npz file."""
+    """digits, iris, wine, breast_cancer, diabetes, linnerud, mnist, openml:NAME, a .csv, .tsv, .txt or .npz file, or a
+    folder of x_train.npy, y_train.npy, x_validation.npy, …: its training part is read while it is trained on."""
     data_dir: OpenPath = None
     """The folder of MNIST's own files (train-images-idx3-ubyte, …, plain or .gz), for mnist."""
     target: OpenText = None
@@ -95,6 +96,8 @@ class TrainingOptions:
 
     batch_size: OpenInt = None
     """Examples in each step. By default 32; private a tenth, at most 256; lbfgs, searches, gauss-newton all."""
+    part_size: OpenInt = None
+    """Of a folder, about how many examples are read and shuffled at once. By default as many as have 2^25 features."""
     epochs: OpenInt = None
     """How often every example is seen. By default 60, for small sets 2,000 steps; 300 where that is one step each."""
     patience: OpenInt = None

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -39,9 +39,21 @@ def _epsilon(metrics: dict[str, float]) -> str:
     return f"  ε {metrics['epsilon']:.2f}" if "epsilon" in metrics else ""
 
 
+class Shown(NamedTuple):
+    """What to call while a run goes on.
+
+    Attributes:
+        epoch: After each epoch, with its number and metrics.
+        part: After each part of an epoch that is streamed, with how many epochs there were.
+    """
+
+    epoch: Callable[[int, dict[str, float]], None]
+    part: Callable[[float], None]
+
+
 @contextmanager
-def progress(console: Console, epochs: int, task: Task) -> Iterator[Callable[[int, dict[str, float]], None]]:
-    """What to call after each epoch: a live bar in a terminal, else a few plain lines."""
+def progress(console: Console, epochs: int, task: Task) -> Iterator[Shown]:
+    """What shows how far a run is: a live bar in a terminal, else a few plain lines."""
     if not console.is_terminal:
         every = max(1, epochs // LINES)
 
@@ -49,12 +61,15 @@ def progress(console: Console, epochs: int, task: Task) -> Iterator[Callable[[in
             if number % every == 0 or number == epochs:
                 console.print(f"epoch {number}/{epochs}  {metrics_text(metrics, task)}", soft_wrap=True)
 
-        yield line
+        yield Shown(line, lambda epochs: None)
         return
     columns = (TextColumn("epoch"), MofNCompleteColumn(), BarColumn(8), TimeRemainingColumn())
     with Progress(*columns, TextColumn("{task.description}"), console=console) as bar:
         shown = bar.add_task("", total=epochs)
-        yield lambda number, metrics: bar.update(shown, completed=number, description=short_text(metrics, task))
+        yield Shown(
+            lambda number, metrics: bar.update(shown, completed=number, description=short_text(metrics, task)),
+            lambda epochs: bar.update(shown, completed=epochs),
+        )
 
 
 def proof_table(net: MLP, proof: Proof) -> Table:

@@ -8,12 +8,14 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int
 
-from funcnet.data import Dataset, Schema, Standardisation, restore, standardise
+from funcnet.data import Dataset, Schema, Standardisation, Streamed, restore, standardise
 from funcnet.gradients import apply
 from funcnet.interchange import load, save
 from funcnet.network import MLP
 from funcnet.training.epoch import EVALUATION_ROWS
 from funcnet.types import Features, Params
+
+MEASURED_ROWS = 64 * EVALUATION_ROWS
 
 
 class Model(NamedTuple):
@@ -69,8 +71,10 @@ def predict(model: Model, x: Float[np.ndarray, "n d"]) -> Predictions:
     return Predictions(None, values if model.targets is None else restore(model.targets, values))
 
 
-def measure(model: Model, dataset: Dataset) -> dict[str, float]:
+def measure(model: Model, dataset: Dataset | Streamed) -> dict[str, float]:
     """How good a model is on raw data: accuracy, or R² (averaged over targets) and mean absolute error in its units.
+
+    Features are read and scaled a part at a time.
 
     Raises:
         ValueError: If the number of features is not the model's.
@@ -78,11 +82,19 @@ def measure(model: Model, dataset: Dataset) -> dict[str, float]:
     """
     from sklearn.metrics import mean_absolute_error, r2_score
 
-    labels, values = predict(model, dataset.x)
-    if labels is not None:
-        return {"accuracy": float(np.mean(labels == dataset.y))}
-    r2 = float(r2_score(dataset.y, values)) if len(values) > 1 else float("nan")
-    return {"r2": r2, "mean_absolute_error": float(mean_absolute_error(dataset.y, values))}
+    x, y, right, values = dataset.x, dataset.y, 0, []
+    for start in range(0, len(y), MEASURED_ROWS):
+        part = slice(start, start + MEASURED_ROWS)
+        found = predict(model, x[part])
+        if found.labels is None:
+            values.append(found.values)
+        else:
+            right += int(np.sum(found.labels == y[part]))
+    if model.classifies:
+        return {"accuracy": right / len(y)}
+    values = np.concatenate(values)
+    r2 = float(r2_score(y, values)) if len(values) > 1 else float("nan")
+    return {"r2": r2, "mean_absolute_error": float(mean_absolute_error(y, values))}
 
 
 def _outputs(model: Model, rows: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n k"]:

@@ -33,7 +33,7 @@ def write_run(folder: Path, setup: Setup, result: Result, model: Model, summary:
     Raises:
         OSError: If a file cannot be written.
     """
-    options = {"options": setup.config.flat(), "trained_on": len(setup.parts["train"].x)}
+    options = {"options": setup.config.flat(), "trained_on": setup.counts["train"]}
     _write_json(folder / CONFIG, {**options, **origin(setup)})
     _write_json(folder / SUMMARY, summary)
     write_metrics(folder / METRICS, result.history)

@@ -12,7 +12,8 @@ from funcnet.interchange import describe
 from funcnet.numbers import check_positive
 from funcnet.runs.config import Config, OutputOptions
 from funcnet.runs.setup import Setup
-from funcnet.training.checkpoints import Checkpoints, clear_unfinished, digest, in_use, positions
+from funcnet.training.checkpoints import Checkpoints, clear_unfinished, in_use, positions
+from funcnet.training.digests import digest, digest_of_rows
 
 ELSEWHERE = (
     *("mesh", "run_dir", "overwrite", "resume", "checkpoint_seconds", "plot"),
@@ -106,6 +107,8 @@ def _identity(setup: Setup) -> dict[str, Any]:
     left_out = {*ELSEWHERE, *(() if of_length else ("epochs",))}
     options = {name: value for name, value in setup.config.flat().items() if name not in left_out}
     data = {part: digest(*setup.arrays(part)) for part in ("train", "validation") if part in setup.parts}
+    if setup.streamed is not None:
+        data["train"] = digest_of_rows(*setup.streamed)
     options = {name: list(value) if isinstance(value, tuple) else value for name, value in options.items()}
     return {**options, "network": describe(setup.net), **{f"{part} data": value for part, value in data.items()}}
 

@@ -12,11 +12,10 @@ from funcnet import activations, losses
 from funcnet.data import (
     Dataset,
     Standardisation,
+    StandardisedRows,
+    Streamed,
     fit_standardisation,
-    load,
-    load_as,
     schema,
-    split,
     standardise,
 )
 from funcnet.losses import Loss
@@ -24,9 +23,11 @@ from funcnet.network import MLP
 from funcnet.numbers import check_count, check_positive, check_seed
 from funcnet.runs.config import Config, PrivacyOptions
 from funcnet.runs.model import Model
+from funcnet.runs.sources import parts_of
 from funcnet.training.accounting import Privacy, check_privacy
 from funcnet.training.metrics import Task, task_of
 from funcnet.training.optimizers import FULL_BATCH, OPTIMIZERS, optimizer_by_name, schedule_by_name
+from funcnet.training.streaming import Stream
 from funcnet.types import Params
 
 T = TypeVar("T", float, np.ndarray)
@@ -43,10 +44,12 @@ class Setup(NamedTuple):
         optimizer: The optimizer with its schedule.
         epochs: How often every example is to be seen.
         task: What predictions are measured by.
-        parts: The training part and, where there are such, the validation and test parts, as read.
+        parts: The training part and, where there are such, the validation and test parts, as read; of a training part
+            that is streamed a sample.
         features: How features are scaled, fitted on the training part.
         targets: How the numbers to predict are scaled, likewise.
         privacy: What makes training private, if anything.
+        streamed: The training part, where it is streamed.
     """
 
     config: Config
@@ -58,16 +61,33 @@ class Setup(NamedTuple):
     features: Standardisation | None
     targets: Standardisation | None
     privacy: Privacy | None
+    streamed: Streamed | None = None
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """The examples of each part."""
+        counts = {part: len(dataset.x) for part, dataset in self.parts.items()}
+        return counts if self.streamed is None else {**counts, "train": len(self.streamed.x)}
+
+    def data(self) -> tuple[Float[np.ndarray, "n d"], Shaped[np.ndarray, "n ..."]] | Stream:
+        """What to train on."""
+        if self.streamed is None:
+            return self.arrays("train")
+        (x, y), size = self.streamed, self.config.training.part_size
+        as_it_is = x.file if x.scaled else x  # bytes take a quarter of the memory
+        rows = as_it_is if self.features is None else StandardisedRows(x, self.features)
+        return Stream(rows, self._targets(y), part_size=size)
 
     def arrays(self, part: str) -> tuple[Float[np.ndarray, "n d"], Shaped[np.ndarray, "n ..."]]:
         """(x, y) of a part as network and loss want them: scaled, and labels as unit vectors for real targets."""
         dataset = self.parts[part]
         x = dataset.x if self.features is None else standardise(self.features, dataset.x)
-        if not dataset.class_names:
-            return x, dataset.y if self.targets is None else standardise(self.targets, dataset.y)
-        if self.net.loss.targets == "classes":
-            return x, dataset.y
-        return x, np.eye(self.net.widths[-1], dtype=x.dtype)[dataset.y]
+        return x, self._targets(dataset.y)
+
+    def _targets(self, y: Shaped[np.ndarray, "n ..."]) -> Shaped[np.ndarray, "n ..."]:
+        if not self.parts["train"].class_names:
+            return y if self.targets is None else standardise(self.targets, y)
+        return y if self.net.loss.targets == "classes" else np.eye(self.net.widths[-1], dtype=np.float32)[y]
 
     def model(self, params: Params) -> Model:
         """The network with trained parameters and all that it takes to predict."""
@@ -90,9 +110,10 @@ def set_up(config: Config) -> Setup:
         OSError: If data cannot be read.
     """
     check_seed("seed", config.training.seed)
-    parts = _parts(config)
+    parts, streamed = parts_of(config)
     train = parts["train"]
-    config = _resolved(config, train)
+    n = len(train.x if streamed is None else streamed.x)
+    config = _resolved(config, train, n)
     network, epochs = config.network, int(config.training.epochs or 0)
     loss = losses.by_name(str(network.loss))
     _check_loss(loss, train)
@@ -109,32 +130,15 @@ def set_up(config: Config) -> Setup:
     return Setup(
         config,
         net,
-        _optimizer(config, epochs, len(train.x)),
+        _optimizer(config, epochs, n),
         epochs,
         "classification" if train.class_names else task_of(net),
         parts,
-        fit_standardisation(train.x) if config.source.standardise else None,
-        fit_standardisation(train.y) if scale_targets else None,
+        fit_standardisation((streamed or train).x) if config.source.standardise else None,
+        fit_standardisation((streamed or train).y) if scale_targets else None,
         _privacy(config),
+        streamed,
     )
-
-
-def _parts(config: Config) -> dict[str, Dataset]:
-    source = config.source
-    reading = {"target": source.target, "header": source.header}
-    counts = source.task == "auto" and config.network.loss == "poisson"  # whole numbers, yet no classes
-    sets = load(source.data, folder=source.data_dir, task="regression" if counts else source.task, **reading)
-    shares = {"validation": source.validation_share, "test": source.test_share}
-    for part, path in (("validation", source.validation_data), ("test", source.test_data)):
-        if path is not None:
-            if part in sets:
-                raise ValueError(f"{part}_data cannot be given: {source.data} has a {part} part of its own")
-            own = reading if not str(path).endswith(".npz") else {}
-            sets[part] = load_as(path, sets["train"], **own)
-    for part, share in shares.items():
-        if part in sets and share is not None:
-            raise ValueError(f"{part}_share is not for data with a {part} part of its own; got {share}")
-    return split(sets, config.training.seed, _default(shares["validation"], 0.15), _default(shares["test"], 0.2))
 
 
 def _check_loss(loss: Loss, train: Dataset) -> None:
@@ -156,7 +160,7 @@ def _check_whole(config: Config, whole: bool) -> None:
         raise ValueError(f"tolerance is for {', '.join(FULL_BATCH)}: the gradient of a batch does not go to 0")
 
 
-def _resolved(config: Config, train: Dataset) -> Config:
+def _resolved(config: Config, train: Dataset, n: int) -> Config:
     """The options with a value in the place of every default that depends on the data or on other options."""
     network, optimization, training = config.network, config.optimization, config.training
     whole, classes = optimization.optimizer in FULL_BATCH, bool(train.class_names)
@@ -168,9 +172,9 @@ def _resolved(config: Config, train: Dataset) -> Config:
     if training.tolerance is not None:
         check_positive("tolerance", training.tolerance)
     private = _is_private(config)
-    usual = min(256, -(-len(train.x) // 10)) if private else 32
-    batch_size = min(check_count("batch_size", _default(training.batch_size, usual)), len(train.x))
-    epochs = 300 if whole else max(60, -(-SMALL_SET_STEPS // -(-len(train.x) // batch_size)))
+    usual = min(256, -(-n // 10)) if private else 32
+    batch_size = min(check_count("batch_size", _default(training.batch_size, usual)), n)
+    epochs = 300 if whole else max(60, -(-SMALL_SET_STEPS // -(-n // batch_size)))
     return replace(
         config,
         source=replace(config.source, standardise=_default(config.source.standardise, not train.scaled)),
@@ -191,7 +195,7 @@ def _resolved(config: Config, train: Dataset) -> Config:
             epochs=check_count("epochs", _default(training.epochs, epochs)),
             batch_size=None if whole else batch_size,
         ),
-        privacy=_resolved_privacy(config.privacy, len(train.x)) if private else config.privacy,
+        privacy=_resolved_privacy(config.privacy, n) if private else config.privacy,
     )
 
 
@@ -238,12 +242,12 @@ def unit_optimizer(setup: Setup) -> optax.GradientTransformation:
     """The optimizer with a largest learning rate of 1, to be scaled by rates that differ between networks."""
     config = setup.config
     config = replace(config, optimization=replace(config.optimization, learning_rate=1.0))
-    return _optimizer(config, setup.epochs, len(setup.parts["train"].x))
+    return _optimizer(config, setup.epochs, setup.counts["train"])
 
 
 def learning_rates(setup: Setup, epochs: int) -> Float[np.ndarray, " epochs"] | None:
     """The learning rate at the end of each of the first epochs; None where there is none, or it stays the same."""
-    optimization, n = setup.config.optimization, len(setup.parts["train"].x)
+    optimization, n = setup.config.optimization, setup.counts["train"]
     if optimization.learning_rate is None:
         return None
     steps, warmup = _steps(setup.config, n)

@@ -37,9 +37,10 @@ def measured(setup: Setup, result: Result, proof: Proof, start: float, trained_i
     result = result._replace(history=setup.in_units(result.history))
     model = setup.model(result.state.params)
     epoch = float(np.mean(result.history["seconds"]))
+    wholes = setup.parts if setup.streamed is None else {**setup.parts, "train": setup.streamed}
     summary = {
-        "examples": {part: len(dataset.x) for part, dataset in setup.parts.items()},
-        **{part: measure(model, dataset) for part, dataset in setup.parts.items()},
+        "examples": setup.counts,
+        **{part: measure(model, dataset) for part, dataset in wholes.items()},
         "epochs": len(result.history["seconds"]),
         "epochs_wanted": setup.epochs,
         "stopped": result.stopped,
@@ -49,7 +50,7 @@ def measured(setup: Setup, result: Result, proof: Proof, start: float, trained_i
         "compile_seconds": float(result.history["compile_seconds"][0]),
         "epoch_seconds": epoch,
         "networks": networks,
-        "examples_a_second": networks * len(setup.parts["train"].x) / epoch,
+        "examples_a_second": networks * setup.counts["train"] / epoch,
         "training_seconds": trained_in,
         "seconds": time.perf_counter() - start,
     }

@@ -249,15 +249,6 @@ def _check_identity(path: Path, found: dict[str, Any], expected: dict[str, Any])
             raise ValueError(f"checkpoint {path} is of a run with another {name}: {found.get(name)!r}, not {value!r}")
 
 
-def digest(*arrays: Any) -> str:
-    """A digest of arrays, their shapes and dtypes, that tells changed data."""
-    total = hashlib.sha256()
-    for array in map(np.asarray, arrays):
-        total.update(f"{array.dtype} {array.shape}".encode())
-        total.update(np.ascontiguousarray(array).view(np.uint8).data if array.size else b"")
-    return total.hexdigest()
-
-
 def _first_line(error: BaseException) -> str:
     lines = str(error).splitlines() or [type(error).__name__]
     return lines[0][:200]

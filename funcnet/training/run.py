@@ -50,6 +50,7 @@ def run(
     patience: int | None = None,
     tolerance: float | None = None,
     on_epoch: OnEpoch | None = None,
+    on_part: Callable[[float], None] | None = None,
     checkpoints: Checkpoints | None = None,
     resume: bool = False,
     interrupted: Callable[[], bool] = bool,
@@ -62,6 +63,7 @@ def run(
         patience: See above.
         tolerance: See above.
         on_epoch: See above.
+        on_part: Called after each part of an epoch of a stream with how many epochs there were, such as 2.25.
         checkpoints: Where to write checkpoints.
         resume: Whether to go on from the newest whole checkpoint, if there is one; bit for bit as if never stopped.
         interrupted: Asked after each epoch, of a stream after each part of one, whether to write a checkpoint and stop.
@@ -82,6 +84,8 @@ def run(
     with contextlib.closing(prepared.loads(progress.state.key, progress.part)) as loads:
         while not stopped:
             progress, failure = _advance(prepared, progress, loads)
+            if on_part is not None and progress.parts > 1:
+                on_part(progress.position / progress.parts)
             if on_epoch is not None and progress.part == 0:
                 on_epoch(progress.epoch, progress.records[-1])
             stopped = "non-finite" if failure else _reason(progress, epochs, patience, tolerance)

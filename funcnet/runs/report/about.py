@@ -56,7 +56,7 @@ def network_in_words(setup: Setup) -> str:
     batches = f"batches of {options['batch_size']}" if options["batch_size"] else "all examples in each step"
     return (
         f"A network of {net.widths[0]} inputs, {layers} and {net.widths[-1]} {outputs}: {count:,} parameters{dropout}. "
-        f"Trained on {len(setup.parts['train'].x):,} examples by {options['optimizer']}{rate}{schedule}, {batches}, "
+        f"Trained on {setup.counts['train']:,} examples by {options['optimizer']}{rate}{schedule}, {batches}, "
         f"to lower {options['loss']}."
     )
 
