@@ -16,7 +16,7 @@ import optax
 
 import funcnet as fn
 from funcnet.checking import compare
-from funcnet.training import device_mesh, prepare, run
+from funcnet.training import Stream, device_mesh, prepare, run
 from funcnet.training.placement import check_mesh, placed, placement
 
 COLLECTIVE = re.compile(r" (all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute)(?:-start)?\(")
@@ -77,12 +77,30 @@ def training(run_of, mesh, alone):
     sharding = result.state.params[0].w.sharding
     return {
         "error": float(compare(jax.device_get(result.state.params), alone.state.params).error),
-        "losses": max(
-            float(np.max(np.abs(result.history[m] / alone.history[m] - 1))) for m in ("train_loss", "validation_loss")
-        ),
+        "losses": max(float(np.max(np.abs(result.history[m] / alone.history[m] - 1))) for m in LOSSES),
         "sent": collectives(program.lower(*arguments).compile()),
         "devices": len(sharding.device_set),
         "split": not sharding.is_fully_replicated,
+        "blocks": prepared.placement.blocks,
+    }
+
+
+def streamed(mesh):
+    """Training on a stream in several parts."""
+    stream = Stream(*DATA, part_size=80)
+    prepared = prepare(
+        jax.random.key(0), NET, OPTIMIZERS["adam"], stream, batch_size=16, params=PARAMS, validation=stream, mesh=mesh
+    )
+    return prepared, run(prepared, 3)
+
+
+def streaming(mesh):
+    """How far training on a stream is from that on one device, and in how many parts an epoch was."""
+    alone, (prepared, result) = streamed(None)[1], streamed(mesh)
+    return {
+        "error": float(compare(jax.device_get(result.state.params), alone.state.params).error),
+        "losses": max(float(np.max(np.abs(result.history[m] / alone.history[m] - 1))) for m in LOSSES),
+        "parts": prepared.parts,
         "blocks": prepared.placement.blocks,
     }
 
@@ -111,6 +129,7 @@ def main():
             },
         }
     mesh = device_mesh(4, 2)
+    found["streaming"] = streaming(mesh)
     found["nonfinite"] = [nonfinite(mesh), nonfinite(None)]
     json.dump(found, sys.stdout)
 

@@ -89,6 +89,13 @@ def test_and_so_does_training_with_dropout_and_on_all_examples(found, mesh, run)
         assert result["sent"] == {"all-reduce": 2}
 
 
+def test_a_stream_on_devices_gives_the_numbers_of_one(found):
+    result = found["streaming"]
+    assert result["error"] <= BOUND
+    assert result["losses"] <= 1e-6
+    assert (result["parts"], result["blocks"]) == (4, 8)
+
+
 def test_a_gradient_is_summed_over_devices_once(found):
     """One sum for all of it; one more for Σ w where weights differ; none where each example keeps its own number."""
     sent = {name: result["sent"] for name, result in found["8"]["functions"].items()}

@@ -107,6 +107,7 @@ def write(checkpoints: Checkpoints, progress: Progress) -> None:
         "least": progress.least,
         "records": progress.records,
         "parts": progress.parts,
+        "window": progress.window,
         "part": progress.part,
         "sums": None if progress.sums is None else [np.asarray(each).tolist() for each in progress.sums],
         "seconds": progress.seconds,
@@ -220,7 +221,7 @@ def _read(path: Path, identity: dict[str, Any], like: Progress) -> Progress:
     ocp = _orbax()
     with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
         facts = checkpointer.restore(path.absolute(), ocp.args.Composite(**{RUN: ocp.args.JsonRestore()}))[RUN]
-        _check_identity(path, {**facts["identity"], "parts": facts["parts"]}, {**identity, "parts": like.parts})
+        _check_identity(path, {**facts["identity"], "window": facts["window"]}, {**identity, "window": like.window})
         target = jax.tree.map(ocp.utils.to_shape_dtype_struct, _tree(like))
         items = ocp.args.Composite(**{ARRAYS: ocp.args.StandardRestore(target)})
         arrays = checkpointer.restore(path.absolute(), items)[ARRAYS]
@@ -236,6 +237,7 @@ def _read(path: Path, identity: dict[str, Any], like: Progress) -> Progress:
         facts["least"],
         tuple(facts["records"]),
         facts["parts"],
+        facts["window"],
         facts["part"],
         facts["sums"] and Sums(*map(np.asarray, facts["sums"])),
         facts["seconds"],

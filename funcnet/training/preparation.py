@@ -21,7 +21,7 @@ from funcnet.training.epoch import State, epoch_program, evaluate, new_state
 from funcnet.training.levenberg_marquardt import check_same_examples
 from funcnet.training.metrics import Sums, Task, added, variation
 from funcnet.training.objective import Examples
-from funcnet.training.order import count_blocks, count_parts, new_order
+from funcnet.training.order import count_blocks, count_parts, new_order, window_rows
 from funcnet.training.placement import (
     Placement,
     check_mesh,
@@ -87,6 +87,13 @@ class Prepared(NamedTuple):
         if not isinstance(self.train, Source):
             return 1
         return count_parts(self.n, self.batch_size or self.n, self.train.part_size)
+
+    @property
+    def window(self) -> int:
+        """The rows that a part of a stream has of each block; 0 for data in memory."""
+        if not isinstance(self.train, Source):
+            return 0
+        return window_rows(self.n, self.batch_size or self.n, self.train.part_size)
 
     def loads(self, key: KeyArray, first: int) -> Generator[Loaded | None]:
         """The parts to come, from one of the epoch of a key on; None for each epoch of data in memory."""

@@ -18,6 +18,7 @@ class Progress(NamedTuple):
         least: The monitored loss of the best epoch.
         records: The metrics of each epoch.
         parts: The parts of an epoch; 1 for data in memory.
+        window: The rows that a part of a stream has of each block; 0 for data in memory.
         part: How many of the next epoch are done.
         sums: Their sums.
         seconds: The time they took.
@@ -30,6 +31,7 @@ class Progress(NamedTuple):
     least: float
     records: tuple[dict[str, float], ...]
     parts: int = 1
+    window: int = 0
     part: int = 0
     sums: Sums | None = None
     seconds: float = 0.0
@@ -45,6 +47,6 @@ class Progress(NamedTuple):
         return self.epoch * self.parts + self.part
 
 
-def begin(state: State, parts: int = 1) -> Progress:
+def begin(state: State, parts: int = 1, window: int = 0) -> Progress:
     """A run before its first epoch."""
-    return Progress(state, state, 0, 0, math.inf, (), parts)
+    return Progress(state, state, 0, 0, math.inf, (), parts, window)

@@ -76,7 +76,7 @@ def run(
     """
     epochs = check_count("epochs", epochs)
     patience, tolerance = _limits(prepared, epochs, patience, tolerance)
-    progress, failure = begin(prepared.state, prepared.parts), None
+    progress, failure = begin(prepared.state, prepared.parts, prepared.window), None
     if checkpoints is not None and resume:
         progress = read(checkpoints, progress) or progress
     last, written = time.monotonic(), progress.position
