@@ -260,7 +260,7 @@ def test_streams_that_cannot_be_trained_on(stream, error, message):
 @pytest.mark.bad_input
 def test_what_takes_data_in_memory():
     stream, key, privacy = Stream(X, Y), jax.random.key(0), fn.training.Privacy(1.0, 1.0)
-    with pytest.raises(ValueError, match="data must be arrays in memory for batch_size=None, .*; got a Stream"):
+    with pytest.raises(ValueError, match=r"data must be arrays in memory for batch_size=None, .*; got a Stream"):
         fn.fit(key, NET, SGD, stream, epochs=1, batch_size=None)
     with pytest.raises(ValueError, match="data must be arrays in memory for private training; got a Stream"):
         fn.fit(key, NET, SGD, stream, epochs=1, batch_size=16, privacy=privacy)

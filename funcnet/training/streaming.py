@@ -17,7 +17,7 @@ from funcnet.training.checks import check_finite, check_target_values
 from funcnet.training.metrics import variation
 from funcnet.training.objective import Examples
 from funcnet.training.order import Part, block_starts, new_order, new_parts
-from funcnet.training.pixels import on_device
+from funcnet.training.pixels import aligned
 from funcnet.training.placement import DATA, Placement, placed, placed_blocks, placed_key, placed_order
 from funcnet.types import KeyArray, Rows
 
@@ -120,12 +120,13 @@ class Source(NamedTuple):
             some = read(0, 1)
             if place is not None and len(sizes) % place.mesh.shape[DATA] == 0:
                 return placed_blocks(take, sizes, some.shape[1:], some.dtype, place)
-            rows = np.empty((part.n, *some.shape[1:]), some.dtype)
+            rows = aligned((part.n, *some.shape[1:]), some.dtype)
             for block, start in enumerate(edges[:-1]):
                 rows[start : start + sizes[block]] = take(block)
-            return on_device(rows) if place is None else placed(rows, place.on())
+            return jax.device_put(rows, may_alias=True) if place is None else placed(rows, place.on())
 
-        return Examples(on_devices(self.features), on_devices(self.targets), on_devices(self.weights))
+        y, weights = on_devices(self.targets), on_devices(self.weights)
+        return Examples(on_devices(self.features), y, weights)  # last: JAX gives memory back when it is called next
 
 
 class Loaded(NamedTuple):
