@@ -4,6 +4,7 @@
 there; where a format has no checksum, what the file now says, by a reading of its own here, is right too.
 """
 
+import ast
 import csv
 import faulthandler
 import gzip
@@ -27,7 +28,7 @@ import jax
 import numpy as np
 
 import funcnet as fn
-from funcnet.data import Dataset, Standardisation, load, read_idx, read_mnist, schema
+from funcnet.data import Dataset, Standardisation, load, open_npy, read_idx, read_mnist, schema
 from funcnet.interchange import describe
 from funcnet.runs.model import Model, load_model, save_model
 
@@ -212,6 +213,49 @@ def idx_says(folder: Path) -> tuple[Any, ...]:
     return x, [str(label) for label in labels], (), ("class",), True
 
 
+def read_npy(path: Path) -> np.ndarray:
+    """All of a .npy file, numbers or text."""
+    return open_npy(path, "biufSU")[:]
+
+
+def npy_parts(content: bytes) -> tuple[bytes, dict[str, Any], bytes]:
+    """Magic and version of a .npy file, its header and its data, by `struct` and `ast` alone."""
+    size = {b"\x93NUMPY\1\0": "<H", b"\x93NUMPY\2\0": "<I"}[content[:8]]
+    start = 8 + struct.calcsize(size)
+    (length,) = struct.unpack_from(size, content, 8)
+    return content[:8], ast.literal_eval(content[start : start + length].decode("latin1")), content[start + length :]
+
+
+def npy_says(path: Path) -> np.ndarray:
+    """The array of a file, whose size is its header's."""
+    _, header, content = npy_parts(path.read_bytes())
+    assert header.keys() == {"descr", "fortran_order", "shape"}
+    assert header["fortran_order"] is False
+    assert all(type(size) is int and size >= 0 for size in header["shape"]), "sizes of another kind"
+    dtype = np.dtype(header["descr"])
+    assert dtype.kind in "biufSU"
+    return np.frombuffer(content, dtype).reshape(header["shape"])
+
+
+def npy_garbled(chance: random.Random, content: bytes) -> bytes:
+    """A .npy file with one value or name of its header replaced by one of any kind."""
+    _, header, values = npy_parts(content)
+    key = chance.choice(list(header))
+    numbers = [None, True, -1, 0, 3, 1.5, 2**62, 10**30, 1j, b"x", ..., "-" * chance.choice([9, 3000, 9000]) + "1"]
+    others = ["", "x", "|O", ">f4", "<f8", "<c8", "<U0", "<M8[s]", "f4,i4", [], (), {}, [()], ("<f4",), (("<f4", 2),)]
+    value = chance.choice(numbers if chance.random() < 0.5 else others)
+    if chance.random() < 0.2:
+        header[str(value)] = header.pop(key)
+    elif chance.random() < 0.3:
+        header["shape"] = (*header["shape"][: chance.randrange(3)], value)
+    else:
+        header[key] = value
+    text = ", ".join(
+        f"{name!r}: {value if str(value).startswith('-') else repr(value)}" for name, value in header.items()
+    )
+    return npy_of(f"{{{text}}}", values)
+
+
 def csv_says(path: Path) -> tuple[Any, ...]:
     """The cells of a table whose last column is text."""
     lines = [line for line in io.StringIO(path.read_bytes().decode("utf-8-sig"), newline="") if line.strip()]
@@ -288,10 +332,12 @@ def model_of(x: np.ndarray, y: np.ndarray) -> Model:
 def sources(folder: Path) -> list[Source]:
     """A small one of each kind."""
     chance = np.random.default_rng(0)
+    stream = io.BytesIO()
     images, labels = chance.integers(0, 256, (40, 5, 4), np.uint8), np.arange(40).astype(np.uint8) % 10
     x, y = chance.normal(size=(40, 6)).astype(np.float32), np.arange(40) % 3
     pair = {IMAGES: idx(images), LABELS: idx(labels)}
     archives = [io.BytesIO(), io.BytesIO()]
+    np.save(stream, x)
     np.savez(archives[0], x=x, y=y)
     np.savez_compressed(archives[1], x_train=x, y_train=y, x_test=x[:9], y_test=y[:9])
     rows = [
@@ -310,6 +356,7 @@ def sources(folder: Path) -> list[Source]:
     return [
         Source("gzipped IDX", {f"{name}.gz": gzip.compress(content) for name, content in pair.items()}, "", mnist),
         Source("plain IDX", pair, "", mnist, idx_says),
+        Source(".npy", {"a.npy": stream.getvalue()}, "a.npy", read_npy, npy_says, npy_garbled),
         Source(".npz, stored", {"a.npz": archives[0].getvalue()}, "a.npz", parts),
         Source(".npz, deflated", {"a.npz": archives[1].getvalue()}, "a.npz", parts),
         Source(".csv", {"a.csv": text}, "a.csv", lambda path: parts(path)["train"], csv_says),
@@ -409,11 +456,15 @@ def unreadable(source: Source, folder: Path, tally: Tally) -> None:
         file.write_bytes(content)
 
 
+def npy_of(header: str, content: bytes) -> bytes:
+    """A .npy file of any header."""
+    text = header.encode() + b" " * (63 - (10 + len(header)) % 64) + b"\n"
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text + content
+
+
 def npy(shape: Any, content: bytes = bytes(16), dtype: str = "<f4") -> bytes:
     """An array of .npy whose header says what it likes."""
-    header = f"{{'descr': {dtype!r}, 'fortran_order': False, 'shape': {shape}, }}".encode()
-    header += b" " * (63 - (10 + len(header)) % 64) + b"\n"
-    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + content
+    return npy_of(f"{{'descr': {dtype!r}, 'fortran_order': False, 'shape': {shape}, }}", content)
 
 
 def zipped(x: bytes, y: bytes, zeros: int = 0, claimed: int | None = None) -> bytes:
@@ -450,6 +501,15 @@ def liars() -> dict[str, tuple[str, bytes, Callable[[Path], Any]]]:
         "(4, True)",
     ):
         huge[f".npz of {shape}"] = ("a.npz", zipped(npy(shape), y), load)
+        huge[f".npy of {shape}"] = ("a.npy", npy(shape), read_npy)
+    for shape in ((0, 2**62), (2**62, 0), (0, 10**30), (10**30, 0)):
+        huge[f".npy of {shape}"] = ("a.npy", npy(shape, b""), read_npy)
+    huge[".npy of rank 200"] = ("a.npy", npy((1,) * 200, bytes(4)), read_npy)
+    huge[".npy of 16 GB texts"] = ("a.npy", npy("(2, 2)", dtype="<U2000000000"), read_npy)
+    huge[".npy of 2^50 empty texts"] = ("a.npy", npy(f"({2**50},)", b"", "<U0"), read_npy)
+    huge[".npy with a header of 4 GB"] = ("a.npy", b"\x93NUMPY\2\0\xff\xff\xff\xff" + npy("(4,)")[10:], read_npy)
+    huge[".npy with a header of 60 kB"] = ("a.npy", npy("(4, " + " " * 60_000 + ")"), read_npy)
+    huge[".npy that ends 8 GB early"] = ("a.npy", npy(f"({2**31},)", bytes(2**20)), read_npy)
     huge[".npz of 16 GB texts"] = ("a.npz", zipped(npy("(2, 2)", dtype="<U2000000000"), y), load)
     claimed = 2**31 * 4 + len(npy("(2147483648,)", b""))
     huge[".npz, its directory claims 8 GB"] = ("a.npz", zipped(npy("(2147483648,)"), y, claimed=claimed), load)

@@ -243,7 +243,8 @@ def test_standardisation():
 
 def test_refused_sources():
     bundled = "digits, iris, wine, breast_cancer, diabetes, linnerud"
-    message = rf"data must be one of {bundled}, mnist, openml:NAME, or a file ending in .csv.*or .npz; got 'digit'"
+    kinds = r"a file ending in .csv.*or .npz, or a folder of .npy files"
+    message = rf"data must be one of {bundled}, mnist, openml:NAME, {kinds}; got 'digit'"
     with pytest.raises(ValueError, match=message):
         load("digit")
     with pytest.raises(ValueError, match=rf"data must be one of {bundled}; got 'mnist'"):

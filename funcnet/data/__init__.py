@@ -11,6 +11,7 @@ from funcnet.data.dataset import take as take
 from funcnet.data.idx import read_idx as read_idx
 from funcnet.data.idx import read_mnist as read_mnist
 from funcnet.data.load import Streamed as Streamed
+from funcnet.data.load import kind_of as kind_of
 from funcnet.data.load import load as load
 from funcnet.data.load import load_as as load_as
 from funcnet.data.load import load_streamed as load_streamed

@@ -13,7 +13,7 @@ import numpy as np
 from funcnet.data.dataset import Table
 from funcnet.data.files import existing
 from funcnet.data.messages import about, listed
-from funcnet.data.npy import HEADERS, MAGIC, in_float32
+from funcnet.data.npy import MAGIC, in_float32, read_header
 
 KEYS = {"": "train", "_train": "train", "_validation": "validation", "_val": "validation", "_test": "test"}
 """The end of a key, and the part it belongs to."""
@@ -87,10 +87,10 @@ def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, most: int) -> np.n
         if stream.read(len(MAGIC)) != MAGIC:
             return None
         stream.seek(0)
-        version = np.lib.format.read_magic(stream)
-        if version not in HEADERS or member.compress_type not in RATIOS:
+        if member.compress_type not in RATIOS:
             raise ValueError(f"{member.filename} is of a kind that NumPy does not write for arrays of numbers or text")
-        shape, _, dtype = HEADERS[version](stream)
+        with about(member.filename):
+            shape, _, dtype = read_header(stream)
         expected = stream.tell() + math.prod(shape) * dtype.itemsize
         held = min(member.file_size, RATIOS[member.compress_type] * min(member.compress_size, most))
         if not dtype.hasobject and not expected == member.file_size == held:

@@ -53,7 +53,7 @@ def load(
     """
     if task not in TASKS:
         raise ValueError(f"task must be {', '.join(TASKS[:-1])} or {TASKS[-1]}; got {task!r}")
-    kind = _kind(data)
+    kind = kind_of(data)
     _check_options(kind, data, folder, target, header)
     if kind not in ("bundled", "mnist"):
         return _encoded(data, _tables(kind, data, folder, target, header), task)
@@ -162,7 +162,13 @@ def read_features(
     return table.x, y if known.any() else None
 
 
-def _kind(data: str | Path) -> str:
+def kind_of(data: str | Path) -> str:
+    """What kind of source a word stands for: bundled, mnist, openml, text, npz or folder.
+
+    Raises:
+        ValueError: If it stands for none.
+        OSError: If there is no such file.
+    """
     text = str(data)
     if text == "mnist" or text in BUNDLED:
         return "mnist" if text == "mnist" else "bundled"
@@ -171,9 +177,9 @@ def _kind(data: str | Path) -> str:
     if text.lower().endswith((*TEXT_ENDS, ".npz")):
         existing(text)
         return "npz" if text.lower().endswith(".npz") else "text"
-    if Path(text).is_dir():
+    if text and Path(text).is_dir():
         return "folder"
-    files = "or a file ending in .csv, .tsv, .txt (plain or .gz) or .npz, or a folder of .npy files"
+    files = "a file ending in .csv, .tsv, .txt (plain or .gz) or .npz, or a folder of .npy files"
     raise ValueError(f"data must be one of {', '.join(BUNDLED)}, mnist, openml:NAME, {files}; got {text!r}")
 
 
@@ -248,7 +254,7 @@ def _check_alike(table: Table, train: Table) -> None:
 
 def _fitting(data: str | Path, like: Schema, folder: Any, target: Any, header: Header, part: str | None) -> Table:
     """One part of a source, with features as `like` has them."""
-    kind = _kind(data)
+    kind = kind_of(data)
     _check_options(kind, data, folder, target, header)
     tables = _tables(kind, data, folder, target, header, like)
     part = part or (next(iter(tables)) if len(tables) == 1 else "test")

@@ -1,10 +1,13 @@
 """NumPy's files of one array (.npy), read a slice at a time: for data larger than memory."""
 
+import io
 import math
 import os
+import sys
 import tokenize
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Shaped
@@ -12,7 +15,22 @@ from jaxtyping import Float, Shaped
 from funcnet.data.files import existing
 
 MAGIC = b"\x93NUMPY"
-HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+HEADERS = {(1, 0): (2, np.lib.format.read_array_header_1_0), (2, 0): (4, np.lib.format.read_array_header_2_0)}
+"""For each version how many bytes tell the length of the header, and what reads it."""
+LONGEST = 10_000
+"""Bytes of a header; NumPy reads no longer one either."""
+MOST_AXES = 64
+PARSING = (
+    ValueError,
+    TypeError,
+    LookupError,
+    OverflowError,
+    SyntaxError,
+    RecursionError,
+    MemoryError,
+    tokenize.TokenError,
+)
+"""What NumPy answers to headers that are none; memory is short for the nesting alone."""
 
 
 @dataclass(frozen=True)
@@ -96,8 +114,8 @@ class NpyFeatures:
 
     def __getitem__(self, rows: slice) -> Float[np.ndarray, "n d"]:
         """The features of some examples; errors as of `NpyFile` and `in_float32`."""
-        start = rows.indices(len(self))[0]
-        values = in_float32(str(self.file.path), self.file[rows], start)
+        some = self.file[rows]
+        values = in_float32(str(self.file.path), some, rows.indices(len(self))[0])
         return values.reshape(len(values), self.shape[1])
 
 
@@ -126,6 +144,31 @@ def in_float32(name: str, x: np.ndarray, start: int = 0) -> Float[np.ndarray, "n
     return values
 
 
+def read_header(stream: Any) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Shape, whether it is stored column by column, and dtype of an array, from the beginning of its file.
+
+    Raises:
+        ValueError: If it is no header that NumPy writes for arrays of numbers or text, in one line.
+    """
+    begin = stream.read(len(MAGIC) + 2)
+    version = tuple(begin[len(MAGIC) :])
+    if version not in HEADERS:
+        raise ValueError("its header is of a kind that NumPy does not write for arrays of numbers or text")
+    length, parse = HEADERS[version]
+    size = stream.read(length)
+    content = int.from_bytes(size, "little")
+    if content > LONGEST:
+        raise ValueError(f"its header should be {content:,} bytes long; at most {LONGEST:,} are")
+    try:
+        shape, by_columns, dtype = parse(io.BytesIO(size + stream.read(content)))
+    except PARSING as error:
+        raise ValueError((str(error).splitlines() or ["its header is nested too deep"])[0]) from None
+    cells = math.prod(max(size, 1) for size in shape) * max(dtype.itemsize, 1)
+    if any(type(size) is not int or size < 0 for size in shape) or len(shape) > MOST_AXES or cells > sys.maxsize:
+        raise ValueError(f"no array has the shape {str(shape)[:100]} of its header")
+    return shape, by_columns, dtype
+
+
 def open_npy(path: str | Path, kinds: str = "biuf") -> NpyFile:
     """A file of one array, whose header is read and checked.
 
@@ -135,7 +178,8 @@ def open_npy(path: str | Path, kinds: str = "biuf") -> NpyFile:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is no .npy file of such an array row by row, or not as long as its header says.
+        TypeError: If it holds something else.
+        ValueError: If it is no .npy file of an array row by row, or not as long as its header says.
 
     >>> import tempfile
     >>> import numpy as np
@@ -152,19 +196,16 @@ def open_npy(path: str | Path, kinds: str = "biuf") -> NpyFile:
             raise ValueError(f"{path} is no .npy file: expected an array as numpy.save writes it")
         file.seek(0)
         try:
-            version = np.lib.format.read_magic(file)
-            if version not in HEADERS:
-                raise ValueError(f"its format is of version {version}, which NumPy does not write for numbers")
-            shape, by_columns, dtype = HEADERS[version](file)
-        except (ValueError, TypeError, OverflowError, EOFError, SyntaxError, tokenize.TokenError) as error:
+            shape, by_columns, dtype = read_header(file)
+        except ValueError as error:
             raise ValueError(f"{path} is a damaged .npy file: {error}") from None
         offset = file.tell()
-    if dtype.kind not in kinds:
+    if dtype.kind not in kinds or not dtype.itemsize:
         expected = "labels or real numbers" if "U" in kinds else "real numbers"
-        raise ValueError(f"{path} must hold {expected}; got dtype {dtype}")
+        raise TypeError(f"{path} must hold {expected}; got dtype {dtype}")
     if by_columns and len(shape) > 1:
         raise ValueError(f"{path} is stored column by column; save numpy.ascontiguousarray of it")
-    if not shape or min(shape) < 0:
+    if not shape:
         raise ValueError(f"{path} must have examples along its first axis; got shape {shape}")
     stamp, expected = _stamp(path), offset + math.prod(shape) * dtype.itemsize
     if stamp[0] != expected:

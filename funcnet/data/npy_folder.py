@@ -66,7 +66,7 @@ def open_npy_folder(path: str | Path) -> tuple[dict[str, Table], Unread]:
 
 def _parts(path: Path) -> dict[str, tuple[Path, Path | None]]:
     """The files of features and targets of each part."""
-    files = {file.stem: file for file in sorted(path.glob("*.npy"))}
+    files = {file.stem.lower(): file for file in sorted(path.glob("*.npy"))}
     if not files:
         held = listed(sorted(entry.name for entry in path.iterdir())) or "nothing"
         raise ValueError(f"{path} is a folder without .npy files; it holds {held}")

@@ -38,7 +38,9 @@ def fit_standardisation(
     n, at_once = len(values), len(values) if isinstance(values, np.ndarray) else max(AT_ONCE // values.shape[1], 1)
     for start in range(0, n, at_once):
         some = slice(start, start + at_once)
-        scaler.partial_fit(values[some].astype(np.float64), sample_weight=None if weights is None else weights[some])
+        own = None if weights is None else weights[some]
+        if own is None or own.any():  # scikit-learn refuses weights that are all 0
+            scaler.partial_fit(values[some].astype(np.float64), sample_weight=own)
     return Standardisation(np.asarray(scaler.mean_), np.asarray(scaler.scale_))
 
 

@@ -1,8 +1,7 @@
 """From options to the parts of the data."""
 
-from pathlib import Path
-
-from funcnet.data import BUNDLED, Dataset, Streamed, load, load_as, load_streamed, split
+from funcnet.data import Dataset, Streamed, kind_of, load, load_as, load_streamed, split
+from funcnet.numbers import check_count
 from funcnet.runs.config import Config
 from funcnet.training.optimizers import FULL_BATCH
 
@@ -21,9 +20,14 @@ def parts_of(config: Config) -> tuple[dict[str, Dataset], Streamed | None]:
     reading = {"target": source.target, "header": source.header}
     counts = source.task == "auto" and config.network.loss == "poisson"  # whole numbers, yet no classes
     task = "regression" if counts else source.task
-    if Path(source.data).is_dir() and source.data not in BUNDLED:
+    size = config.training.part_size
+    if size is not None:
+        check_count("part_size", size)
+    if kind_of(source.data) == "folder":
         _check_streamed(config)
         sets, streamed = load_streamed(source.data, task)
+    elif size is not None:
+        raise ValueError(f"part_size is for a folder of .npy files; got {size}")
     else:
         sets = load(source.data, folder=source.data_dir, task=task, **reading)
     shares = {"validation": source.validation_share, "test": source.test_share}
