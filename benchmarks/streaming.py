@@ -165,7 +165,7 @@ def holes(folder: str, gigabytes: float) -> dict[str, Any]:
     ready = prepared((FEATURES, 32, CLASSES), stream, batch_size=1024)
     resident: list[int] = []
     result = run(ready, 1, on_part=lambda _: resident.append(peak()))
-    tenths = [max(some) for some in np.array_split(resident, TENTHS)]
+    tenths = [int(max(some)) for some in np.array_split(resident, TENTHS)]
     taken = {"apparent_bytes": x.stat().st_size, "bytes_on_disk": 512 * x.stat().st_blocks, "parts": ready.parts}
     return taken | {
         "examples": n,

@@ -434,7 +434,7 @@ def as_nobody() -> Iterator[None]:
 
 
 def unreadable(source: Source, folder: Path, tally: Tally) -> None:
-    """Nothing, a folder, an empty file or one that may not be read in the place of each file of a source."""
+    """Nothing, a folder, a pipe, an empty file or one that may not be read in the place of each file of a source."""
 
     def read(path: Path) -> Any:
         with as_nobody():
@@ -443,13 +443,17 @@ def unreadable(source: Source, folder: Path, tally: Tally) -> None:
     for name, content in source.files.items():
         path, file = source.written(folder), folder / name
         source.read(path)  # so that all is imported that nobody could not
-        for way in ("empty", "not to be read", "missing", "a folder"):
+        for way in ("empty", "not to be read", "missing", "a pipe", "a folder"):
             if way == "empty":
                 file.write_bytes(b"")
             elif way == "not to be read":
                 file.chmod(0)
+            elif way == "a pipe":  # whose reading would wait for ever
+                os.mkfifo(file)
             else:
-                file.unlink() if way == "missing" else file.mkdir()
+                file.unlink()
+                if way == "a folder":
+                    file.mkdir()
             verdict, why = judged(read, path, None)
             tally.add(verdict, f"{source.name}, {name} {way}: {why}")
         file.rmdir()
@@ -491,6 +495,8 @@ def liars() -> dict[str, tuple[str, bytes, Callable[[Path], Any]]]:
         huge |= {f"gzipped IDX of {text}": ("a.gz", gzip.compress(header + b"\1"), read_idx)}
     bomb = gzip.compress(idx(np.zeros(4, np.uint8))) + 64 * gzip.compress(bytes(2**24), 1)
     huge["gzipped IDX with 1 GB behind"] = ("a.gz", bomb, read_idx)
+    line = gzip.compress(b"a,b\n") + 64 * gzip.compress(b"1" * 2**24, 1)
+    huge[".csv.gz with a line of 1 GB"] = ("a.csv.gz", line, load)
     for shape in (
         "(2147483648,)",
         "(1099511627776, 4)",

@@ -14,6 +14,7 @@ import funcnet as fn
 from funcnet.training import checkpoints as files
 from funcnet.training import prepare, run
 from funcnet.training.checkpoints import Checkpoints, in_use, positions
+from funcnet.training.digests import digest
 
 NET = fn.MLP((6, 8, 3), activation=fn.tanh, loss=fn.softmax_cross_entropy, dropout=0.2, l2=1e-3)
 RANDOM = np.random.default_rng(0)
@@ -155,10 +156,10 @@ def test_a_digest_names_every_file_and_tells_changed_data(prepared, kept):
     path = kept[0].folder / "1"
     named = json.loads(path.with_name("1.sha256.json").read_text())
     assert set(named) == {str(file.relative_to(path)) for file in path.rglob("*") if file.is_file()}
-    assert files.digest(X, Y) == files.digest(X.copy(), Y)
+    assert digest(X, Y) == digest(X.copy(), Y)
     changed = X.copy()
     changed[3, 2] = np.nextafter(changed[3, 2], 1)
-    assert len({files.digest(*each) for each in ((X, Y), (changed, Y), (X, Y[::-1]), (X.T, Y), (X,))}) == 5
+    assert len({digest(*each) for each in ((X, Y), (changed, Y), (X, Y[::-1]), (X.T, Y), (X,))}) == 5
 
 
 def test_a_folder_is_for_one_run_at_a_time(tmp_path):

@@ -8,7 +8,6 @@ import struct
 
 import numpy as np
 import pytest
-from sklearn.preprocessing import StandardScaler
 
 from funcnet import data
 from funcnet.data import (
@@ -29,6 +28,7 @@ from funcnet.data import (
 )
 from funcnet.data.npy import in_float32
 from funcnet.data.npy_folder import open_npy_folder
+from funcnet.runs.sources import standardisation_of
 
 RANDOM = np.random.default_rng(0)
 X = np.arange(12.0).reshape(4, 3)
@@ -632,12 +632,16 @@ def features_of(path, n=1003):
     return NpyFeatures(saved(path / "x.npy", np.stack(columns, 1).astype(np.float32)))
 
 
+def streamed(features):
+    return Streamed(features, np.zeros(len(features), np.int32))
+
+
 @pytest.mark.parametrize("at_once", [1, 8, 15, 80, 1000, 8 * 1003, 10**6])
 def test_standardisation_of_a_file(tmp_path, monkeypatch, at_once):
     features = features_of(tmp_path)
     x = features[:]
     monkeypatch.setattr(standardisation, "AT_ONCE", at_once)
-    found, expected = fit_standardisation(features), fit_standardisation(x)
+    found, expected = standardisation_of(streamed(features)), fit_standardisation(x)
     assert (found.mean.dtype, found.scale.dtype, found.mean.shape) == (np.float64, np.float64, (8,))
     np.testing.assert_allclose(found.mean, expected.mean, rtol=1e-12)
     np.testing.assert_allclose(found.scale, expected.scale, rtol=1e-12)
@@ -647,37 +651,22 @@ def test_standardisation_of_a_file(tmp_path, monkeypatch, at_once):
     np.testing.assert_allclose(found.scale[varying], x.astype(np.float64).std(0)[varying], rtol=1e-9)
 
 
-@pytest.mark.parametrize("at_once", [1, 15, 80, 10**6])
-def test_standardisation_of_a_file_with_weights(tmp_path, monkeypatch, at_once):
-    rows = slice(0, 1003)
-    features = NpyFeatures(saved(tmp_path / "x.npy", features_of(tmp_path)[rows][:, :3]))
-    weights = RANDOM.uniform(0.5, 2, 1003)
-    monkeypatch.setattr(standardisation, "AT_ONCE", at_once)
-    found = fit_standardisation(features, weights)
-    reference = StandardScaler().fit(features[:].astype(np.float64), sample_weight=weights)
-    np.testing.assert_allclose(found.mean, reference.mean_, rtol=1e-12)
-    np.testing.assert_allclose(found.scale, reference.scale_, rtol=1e-12)
-    np.testing.assert_allclose(
-        found.mean, np.average(features[:].astype(np.float64), axis=0, weights=weights), rtol=1e-12
-    )
-
-
 def test_standardisation_reads_some_at_a_time(tmp_path, monkeypatch):
     pixels = NpyFeatures(saved(tmp_path / "x.npy", RANDOM.integers(0, 256, (101, 4, 5)).astype(np.uint8)))
     read, of_features = [], NpyFeatures.__getitem__
     monkeypatch.setattr(NpyFeatures, "__getitem__", lambda self, rows: read.append(rows) or of_features(self, rows))
     monkeypatch.setattr(standardisation, "AT_ONCE", 399)
-    fit_standardisation(pixels)
+    standardisation_of(streamed(pixels))
     assert [(rows.start, min(rows.stop, 101)) for rows in read] == [(k, min(k + 19, 101)) for k in range(0, 101, 19)]
     read.clear()
     monkeypatch.setattr(standardisation, "AT_ONCE", 3)  # less than a row
-    fit_standardisation(pixels)
+    standardisation_of(streamed(pixels))
     assert len(read) == 101
 
 
 def test_standardised_rows(tmp_path):
     features = features_of(tmp_path)
-    by = fit_standardisation(features)
+    by = standardisation_of(streamed(features))
     rows = StandardisedRows(features, by)
     assert (rows.shape, rows.dtype) == ((1003, 8), np.float32)
     expected = standardise(by, features[:])

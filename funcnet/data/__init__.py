@@ -27,8 +27,11 @@ from funcnet.data.parts import split as split
 from funcnet.data.parts import stratified as stratified
 from funcnet.data.standardisation import Standardisation as Standardisation
 from funcnet.data.standardisation import StandardisedRows as StandardisedRows
+from funcnet.data.standardisation import chunks_of as chunks_of
 from funcnet.data.standardisation import fit_standardisation as fit_standardisation
+from funcnet.data.standardisation import moments as moments
 from funcnet.data.standardisation import restore as restore
+from funcnet.data.standardisation import standardisation_of_moments as standardisation_of_moments
 from funcnet.data.standardisation import standardise as standardise
 from funcnet.data.table import read_csv as read_csv
 from funcnet.data.targets import encode as encode

@@ -19,12 +19,15 @@ def existing(path: str | Path) -> Path:
     Raises:
         FileNotFoundError: If there is no such file.
         IsADirectoryError: If it is a folder.
+        ValueError: If it is a pipe or a device, whose reading may not end.
     """
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"no such file: {path}")
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder; expected a file")
+    if not path.is_file():
+        raise ValueError(f"{path} is a pipe or a device; expected a file")
     return path
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import DTypeLike, Float
+from jaxtyping import DTypeLike, Float, Int
 
 from funcnet.data.npy import NpyFeatures
 
@@ -20,13 +20,12 @@ class Standardisation(NamedTuple):
 
 
 def fit_standardisation(
-    values: Float[np.ndarray, "n d"] | NpyFeatures, weights: Float[np.ndarray, " n"] | None = None
+    values: Float[np.ndarray, "n d"], weights: Float[np.ndarray, " n"] | None = None
 ) -> Standardisation:
     """Mean and standard deviation by scikit-learn's StandardScaler, which knows what is constant but for rounding.
 
     Args:
-        values: Rows of the training part alone, so that nothing of the other parts is seen; those in a file are read
-            some at a time.
+        values: Rows of the training part alone, so that nothing of the other parts is seen.
         weights: What each row counts.
 
     Raises:
@@ -34,14 +33,52 @@ def fit_standardisation(
     """
     from sklearn.preprocessing import StandardScaler
 
-    scaler = StandardScaler()
-    n, at_once = len(values), len(values) if isinstance(values, np.ndarray) else max(AT_ONCE // values.shape[1], 1)
-    for start in range(0, n, at_once):
-        some = slice(start, start + at_once)
-        own = None if weights is None else weights[some]
-        if own is None or own.any():  # scikit-learn refuses weights that are all 0
-            scaler.partial_fit(values[some].astype(np.float64), sample_weight=own)
+    scaler = StandardScaler().fit(values.astype(np.float64), sample_weight=weights)
     return Standardisation(np.asarray(scaler.mean_), np.asarray(scaler.scale_))
+
+
+class Moments(NamedTuple):
+    """Of each column of some rows: the mean, and Σ (x − mean)²."""
+
+    mean: Float[np.ndarray, " d"]
+    squares: Float[np.ndarray, " d"]
+
+
+def chunks_of(values: NpyFeatures) -> list[slice]:
+    """The rows of a file, as many at a time as are read at once."""
+    at_once = max(AT_ONCE // values.shape[1], 1)
+    return [slice(start, min(start + at_once, len(values))) for start in range(0, len(values), at_once)]
+
+
+def moments(values: Float[np.ndarray, "n d"]) -> Moments:
+    """Those of some rows, in float64."""
+    rows = values.astype(np.float64)
+    mean = np.mean(rows, axis=0)
+    return Moments(mean, np.sum(np.square(rows - mean), axis=0))
+
+
+def standardisation_of_moments(
+    counts: Int[np.ndarray, " c"], means: Float[np.ndarray, "c d"], squares: Float[np.ndarray, "c d"]
+) -> Standardisation:
+    """Mean and standard deviation of all rows from the moments of chunks of them.
+
+    Σ (x − mean)² = Σ_c squares_c + n_c (mean_c − mean)². What varies by no more than the rounding of so many sums is
+    constant, as in scikit-learn.
+
+    Args:
+        counts: The rows of each chunk.
+        means: Their means.
+        squares: Their Σ (x − mean)².
+
+    References:
+        Chan, Golub, LeVeque, "Updating Formulae and a Pairwise Algorithm for Computing Sample Variances", 1979.
+    """
+    n, rows = counts.sum(), counts[:, None]
+    mean = np.sum(rows * means, axis=0) / n
+    variance = np.sum(squares + rows * np.square(means - mean), axis=0) / n
+    eps = np.finfo(np.float64).eps
+    constant = variance <= n * eps * variance + np.square(n * mean * eps)
+    return Standardisation(mean, np.where(constant, 1.0, np.sqrt(variance)))
 
 
 def standardise(

@@ -19,6 +19,8 @@ from funcnet.data.targets import NUMBER
 
 Header = Literal["auto", "yes", "no"]
 HEADERS = ("auto", "yes", "no")
+LONGEST = 2**26
+"""Characters of a line."""
 MISSING = frozenset(("", "na", "n/a", "nan", "null", "none", "?"))
 
 
@@ -98,9 +100,11 @@ def _rows(path: str | Path, text: io.TextIOWrapper) -> Iterator[_Row]:
 
 def _without_nul(path: str | Path, text: io.TextIOWrapper) -> Iterator[str]:
     """The lines, none of which holds a NUL: that is what a damaged file has in the place of text."""
-    for number, line in enumerate(text, 1):
+    for number, line in enumerate(iter(lambda: text.readline(LONGEST + 1), ""), 1):
         if "\0" in line:
             raise ValueError(f"{path}, row {number}: a NUL, which is no text")
+        if len(line) > LONGEST:  # a small gzipped file can hold a line of any length
+            raise ValueError(f"{path}, row {number}: a line of more than {LONGEST:,} characters, which no table has")
         yield line
 
 

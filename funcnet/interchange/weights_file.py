@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from funcnet.boundary import check_network
+from funcnet.data.files import existing
 from funcnet.interchange.assembly import held
 from funcnet.interchange.description import checked_text, describe, network_of
 from funcnet.network import MLP
@@ -77,8 +78,8 @@ def load(path: str | Path) -> Contents:
     """
     from safetensors import SafetensorError, safe_open
 
-    path = Path(path)
-    with path.open("rb"):  # for Python's own words where there is no such file or it may not be read
+    path = existing(path)
+    with path.open("rb"):  # for Python's own words where it may not be read
         pass
     try:
         with safe_open(path, "numpy") as file:

@@ -23,7 +23,7 @@ from funcnet.network import MLP
 from funcnet.numbers import check_count, check_positive, check_seed
 from funcnet.runs.config import Config, PrivacyOptions
 from funcnet.runs.model import Model
-from funcnet.runs.sources import parts_of
+from funcnet.runs.sources import parts_of, standardisation_of
 from funcnet.training.accounting import Privacy, check_privacy
 from funcnet.training.metrics import Task, task_of
 from funcnet.training.optimizers import FULL_BATCH, OPTIMIZERS, optimizer_by_name, schedule_by_name
@@ -134,7 +134,7 @@ def set_up(config: Config) -> Setup:
         epochs,
         "classification" if train.class_names else task_of(net),
         parts,
-        fit_standardisation((streamed or train).x) if config.source.standardise else None,
+        standardisation_of(streamed or train) if config.source.standardise else None,
         fit_standardisation((streamed or train).y) if scale_targets else None,
         _privacy(config),
         streamed,

@@ -1,8 +1,24 @@
 """From options to the parts of the data."""
 
-from funcnet.data import Dataset, Streamed, kind_of, load, load_as, load_streamed, split
+import numpy as np
+
+from funcnet.data import (
+    Dataset,
+    Standardisation,
+    Streamed,
+    chunks_of,
+    fit_standardisation,
+    kind_of,
+    load,
+    load_as,
+    load_streamed,
+    moments,
+    split,
+    standardisation_of_moments,
+)
 from funcnet.numbers import check_count
 from funcnet.runs.config import Config
+from funcnet.training.digests import shared_out
 from funcnet.training.optimizers import FULL_BATCH
 
 SHARES = {"validation": 0.15, "test": 0.2}
@@ -46,6 +62,16 @@ def parts_of(config: Config) -> tuple[dict[str, Dataset], Streamed | None]:
         sets, config.training.seed, *(SHARES[part] if share is None else share for part, share in shares.items())
     )
     return sets, None
+
+
+def standardisation_of(part: Dataset | Streamed) -> Standardisation:
+    """Mean and scale of the features; of several processes each reads its share of those that are streamed."""
+    if isinstance(part, Dataset):
+        return fit_standardisation(part.x)
+    x, chunks = part.x, chunks_of(part.x)
+    found = shared_out(len(chunks), lambda i: np.stack(moments(x[chunks[i]])), np.zeros((2, x.shape[1])))
+    counts = np.array([chunk.stop - chunk.start for chunk in chunks])
+    return standardisation_of_moments(counts, found[:, 0], found[:, 1])
 
 
 def _check_streamed(config: Config) -> None:

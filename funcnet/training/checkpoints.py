@@ -113,10 +113,7 @@ def write(checkpoints: Checkpoints, progress: Progress) -> None:
         "seconds": progress.seconds,
     }
     leader = jax.process_index() == 0
-    if leader:
-        _remove(path)
-        clear_unfinished(checkpoints.folder)
-    _wait(f"room for {path}")
+    _make_room(path)
     try:
         with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
             items = {ARRAYS: ocp.args.StandardSave(_tree(progress)), RUN: ocp.args.JsonSave(facts)}
@@ -135,12 +132,17 @@ def write(checkpoints: Checkpoints, progress: Progress) -> None:
             _remove(checkpoints.folder / str(position))
 
 
-def _wait(name: str) -> None:
-    """Wait for the other processes."""
-    if jax.process_count() > 1:
-        from jax.experimental import multihost_utils
-
-        multihost_utils.sync_global_devices(name)
+def _make_room(path: Path) -> None:
+    """Remove what is in the way, by the first process; where it cannot, all of them say so and none waits for it."""
+    failure = None
+    if jax.process_index() == 0:
+        try:
+            _remove(path)
+            clear_unfinished(path.parent)
+        except OSError as error:
+            failure = error
+    if decided(failure is not None, False).write:
+        raise OSError(f"checkpoint {path} cannot be written: {failure or 'the first process cannot make room for it'}")
 
 
 def _remove(path: Path) -> None:
@@ -187,13 +189,23 @@ def read(checkpoints: Checkpoints, like: Progress) -> Progress | None:
     Raises:
         ValueError: If it is of another run.
     """
+    position = _newest(checkpoints) if jax.process_index() == 0 else None
+    if jax.process_count() > 1:
+        from jax.experimental import multihost_utils
+
+        found = multihost_utils.broadcast_one_to_all(np.int32(-1 if position is None else position))
+        position = None if found < 0 else int(found)
+    return None if position is None else _read(checkpoints.folder / str(position), checkpoints.identity, like)
+
+
+def _newest(checkpoints: Checkpoints) -> int | None:
+    """The position of the newest whole checkpoint; those passed over are told."""
     for position in positions(checkpoints.folder):
         path = checkpoints.folder / str(position)
         reason = _damage(path)
-        if reason:
-            checkpoints.tell(f"checkpoint {path} is passed over: {reason}")
-            continue
-        return _read(path, checkpoints.identity, like)
+        if not reason:
+            return position
+        checkpoints.tell(f"checkpoint {path} is passed over: {reason}")
     return None
 
 

@@ -166,21 +166,28 @@ def prepare(
     n = train.n if isinstance(train, Source) else len(train.x)
     if batch_size is not None:
         batch_size = min(check_count("batch_size", batch_size), n)
-    if isinstance(train, Source) and (batch_size is None or privacy is not None):
-        what = "private training" if privacy is not None else "batch_size=None, which takes all examples in each step"
-        raise ValueError(f"data must be arrays in memory for {what}; got a Stream")
+    _check_together(train, batch_size, privacy, mesh)
     check_same_examples(net, state.opt_state, batch_size, n)
     if privacy is not None and isinstance(train, Examples):
         privacy = check_privacy(privacy, n)
         check_sampling(privacy, batch_size, train.weights, optimizer, state)
-    if mesh is not None and privacy is not None:
-        raise ValueError("mesh is not for private training, whose steps are of one device; got both")
     blocks = None if batch_size is None else count_blocks(n, batch_size)
     place = None if mesh is None else placement(check_mesh(mesh, batch_size), net, state, blocks)
     arrays = _laid_out(place, state, train, held_out, batch_size is None)
     varied = _variation(train), _variation(held_out)
     prepared = Prepared(net, optimizer, batch_size, task, *arrays, 0.0, varied, n, privacy, place)
     return prepared._replace(compile_seconds=_compile(prepared))
+
+
+def _check_together(
+    train: Examples | Source, batch_size: int | None, privacy: Privacy | None, mesh: Mesh | None
+) -> None:
+    """Refuse what does not go together."""
+    if isinstance(train, Source) and (batch_size is None or privacy is not None):
+        what = "private training" if privacy is not None else "batch_size=None, which takes all examples in each step"
+        raise ValueError(f"data must be arrays in memory for {what}; got a Stream")
+    if mesh is not None and privacy is not None:
+        raise ValueError("mesh is not for private training, whose steps are of one device; got both")
 
 
 def _checked(net: MLP, data: Data | Stream, dtype: Any, name: str, learning: bool) -> Examples | Source:
