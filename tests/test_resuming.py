@@ -178,6 +178,33 @@ def test_several_processes_have_the_losses_of_one(tmp_path, count):
     np.testing.assert_allclose(losses(tmp_path / "shared"), losses(tmp_path / "alone"), rtol=2e-6)
 
 
+def told_by(cluster, port, process):
+    """What a cluster has in the environment of each of two processes."""
+    if cluster == "slurm":
+        job = {"JOB_ID": port - (65535 - 2**12 + 1), "STEP_NODELIST": "127.0.0.1", "NTASKS": 2, "PROCID": process}
+        return {f"SLURM_{name}": str(value) for name, value in {**job, "LOCALID": process}.items()}
+    if cluster == "open mpi":
+        uri = f"{(port - (65535 - 2**12 + 1)) * 2**12}.0;tcp://127.0.0.1:34911"
+        world = {"SIZE": 2, "RANK": process, "LOCAL_RANK": process}
+        return {"OMPI_MCA_orte_hnp_uri": uri} | {f"OMPI_COMM_WORLD_{name}": str(n) for name, n in world.items()}
+    number = "JOB_COMPLETION_INDEX" if cluster == "kubernetes" else "JAX_PROCESS_ID"
+    return {"JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}", "JAX_NUM_PROCESSES": "2", number: str(process)}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cluster", ["slurm", "open mpi", "kubernetes", "jax"])
+def test_clusters_tell_the_processes_of_each_other(tmp_path, cluster):
+    """Their environment, as they would set it; no cluster is there to do so."""
+    port, folder = int(np.random.default_rng().integers(62_000, 65_000)), tmp_path / "run"
+    options = [*DATA, "--epochs", "2", "--distributed"]
+    runs = [start(options, folder, env=os.environ | told_by(cluster, port, process)) for process in range(2)]
+    for run in runs:
+        status, told = end(run)
+        assert status == 0, told
+    assert json.loads((folder / "config.json").read_text())["options"]["distributed"]
+    assert losses(folder).shape == (2, 2)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("dying", "how"), [(0, signal.SIGKILL), (1, signal.SIGKILL), (1, signal.SIGSTOP)])
 def test_one_process_dying_ends_the_others_and_one_alone_goes_on(tmp_path, dying, how):
