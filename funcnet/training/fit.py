@@ -79,7 +79,9 @@ def fit(
     Raises:
         TypeError: If an argument is not of its kind.
         ValueError: If the data is empty, does not fit the network, is not finite, or holds labels out of range or of
-            one class only; if weights are negative or all 0; if a number is out of its range.
+            one class only; if weights are negative or all 0; if a number is out of its range. Features of a stream are
+            looked at when they are read, while it trains.
+        OSError: If a stream cannot be read.
 
     >>> import jax, optax
     >>> import jax.numpy as jnp
