@@ -229,7 +229,7 @@ def stepped(net, params, x, y, damping, weights=None):
 
 
 @pytest.mark.parametrize("n", [2, 5, 40], ids=["n k < P", "n k near P", "n k > P"])
-@pytest.mark.parametrize("l2", [None, 0.2])
+@pytest.mark.parametrize("l2", some([0.2, None], 1))
 def test_steps_by_the_smaller_side(n, l2):
     got, expected = stepped(*sized(n, l2=l2), DAMPING)
     assert_close(got, expected, terms=16)

@@ -113,6 +113,7 @@ def test_two_runs_into_one_folder(tmp_path):
     assert "with --resume the run goes on from there" in told
 
 
+@pytest.mark.slow
 def test_checkpoints_are_neither_overwritten_nor_taken_for_others(train, standard_promotion, tmp_path, capsys):
     folder = tmp_path / "run"
     options = [*FAST, "--schedule", "constant", "--run-dir", str(folder)]
@@ -168,7 +169,8 @@ def losses(folder):
     return np.stack([rows["train_loss"], rows["validation_loss"]])
 
 
-@pytest.mark.parametrize("count", [2, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [2, 4])
 def test_several_processes_have_the_losses_of_one(tmp_path, count):
     options = [*DATA, "--epochs", "4"]
     runs = [*shared(count, options, tmp_path / "shared"), start(options, tmp_path / "alone")]
