@@ -40,7 +40,7 @@ from funcnet.runs.command_line import Output, parse, run_script
 from funcnet.runs.display import progress, proof_table, result_table, sweep_table
 from funcnet.runs.folder import REPORT
 from funcnet.runs.pictures import SUFFIXES, write_figure
-from funcnet.runs.processes import EndedError, gathered, join, leads, mesh_of, told_when_another_ends
+from funcnet.runs.processes import EndedError, check_agreement, gathered, join, leads, mesh_of, told_when_another_ends
 from funcnet.runs.resuming import check_resuming, checkpoints_of, interruptible, run_alone
 from funcnet.runs.sweep import of_the_leader, with_largest_penalties
 from funcnet.training.preparation import Prepared
@@ -218,6 +218,7 @@ def run(config: Config, console: Console) -> int:
     start = time.perf_counter()
     check_resuming(config)
     join(config.process)
+    check_agreement(config)
     if not leads():
         train(set_up(config), Console(quiet=True), start)
         return 0

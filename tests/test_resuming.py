@@ -180,6 +180,19 @@ def test_several_processes_have_the_losses_of_one(tmp_path, count):
     np.testing.assert_allclose(losses(tmp_path / "shared"), losses(tmp_path / "alone"), rtol=2e-6)
 
 
+@pytest.mark.slow
+def test_processes_with_other_options_do_not_wait_for_each_other(tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        where = ["--distributed", "--coordinator", f"127.0.0.1:{free.getsockname()[1]}", "--processes", "2"]
+    runs = [start([*FAST, *where, "--process", str(i), *["--seed", str(i)]], tmp_path / f"run{i}") for i in range(2)]
+    for run in runs:
+        status, told = end(run)
+        assert status == 2
+        assert "all processes must have the same options; they have others as seed, run_dir" in told
+    assert list(tmp_path.iterdir()) == []
+
+
 def told_by(cluster, port, process):
     """What a cluster has in the environment of each of two processes."""
     if cluster == "slurm":

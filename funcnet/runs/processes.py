@@ -1,11 +1,13 @@
 """A run of several processes: how they find each other, which of them speaks, and what is said when one has ended."""
 
 import os
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import Mesh
 
 from funcnet.numbers import check_count
@@ -56,6 +58,7 @@ def join(options: ProcessOptions) -> None:
         reason = (str(error).splitlines() or [""])[0]
         missing = ", ".join(name for name, value in found.items() if value is None)
         hint = f"; {missing} not given, and neither SLURM nor Open MPI tells" if missing else ""
+        hint += "; its port may be in use" if "RPC server" in reason else ""
         raise ValueError(f"distributed: the processes do not find each other: {reason}{hint}") from None
 
 
@@ -68,6 +71,24 @@ def _found(name: str, value: Any) -> Any:
                 raise ValueError(f"{variable} must be a whole number; got {text!r}")
             value = text if name == "coordinator" else int(text)
     return value
+
+
+def check_agreement(config: Config) -> None:
+    """Refuse processes with other options: with another run folder, say, they would wait for each other for ever.
+
+    Raises:
+        ValueError: If an option differs, but for which process it is and where the first is found.
+    """
+    if jax.process_count() == 1:
+        return
+    from jax.experimental import multihost_utils
+
+    options = {name: value for name, value in config.flat().items() if name not in ("process", "coordinator")}
+    own = np.array([zlib.crc32(repr(value).encode()) for value in options.values()], np.uint32)
+    found = np.asarray(multihost_utils.process_allgather(own)).reshape(jax.process_count(), -1)
+    others = [name for name, column in zip(options, found.T, strict=True) if (column != column[0]).any()]
+    if others:
+        raise ValueError(f"all processes must have the same options; they have others as {', '.join(others)}")
 
 
 def leads() -> bool:
