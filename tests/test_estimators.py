@@ -1,6 +1,7 @@
 """`funcnet.estimators`: scikit-learn's own checks, its numbers step by step, and what is new."""
 
 import copy
+import itertools
 import pickle
 import warnings
 
@@ -8,6 +9,7 @@ import jax
 import numpy as np
 import optax
 import pytest
+from cases import some
 from scipy import sparse
 from sklearn.base import clone
 from sklearn.datasets import load_iris, load_linnerud, make_classification, make_multilabel_classification
@@ -46,6 +48,7 @@ def with_parameters_of(theirs, ours, scale):
     return ours
 
 
+KINDS = ["two classes", "three classes", "labels", "numbers"]
 STEPS = {
     "sgd": {"solver": "sgd", "learning_rate_init": 0.05},
     "momentum": {"solver": "sgd", "nesterovs_momentum": False, "learning_rate_init": 0.02, "momentum": 0.5},
@@ -55,8 +58,7 @@ STEPS = {
 }
 
 
-@pytest.mark.parametrize("steps", STEPS.values(), ids=STEPS.keys())
-@pytest.mark.parametrize("kind", ["two classes", "three classes", "labels", "numbers"])
+@pytest.mark.parametrize(("kind", "steps"), some(itertools.product(KINDS, STEPS), 6))
 def test_every_step_is_scikit_learns(kind, steps):
     y = {
         "two classes": SPECIES[:100],
@@ -66,7 +68,7 @@ def test_every_step_is_scikit_learns(kind, steps):
     }[kind]
     x = IRIS[: len(y)]
     settings = {"activation": "tanh", "hidden_layer_sizes": (5, 4), "alpha": 3.0, "batch_size": 32, "shuffle": False}
-    settings |= {"random_state": 1, "warm_start": True, "max_iter": 1, **steps}
+    settings |= {"random_state": 1, "warm_start": True, "max_iter": 1, **STEPS[steps]}
     ours, theirs = (MLPRegressor, TheirRegressor) if kind == "numbers" else (MLPClassifier, TheirClassifier)
     scale = 2 if kind == "numbers" else 1  # scikit-learn reports the mean over outputs of what it minimises the sum of
     theirs = theirs(**settings).fit(x, y)

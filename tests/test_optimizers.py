@@ -159,20 +159,20 @@ def test_a_line_search_is_compiled_once(standard_promotion):
     assert program._cache_size() == before + 1
 
 
-def test_searches_differentiate_the_closed_form(standard_promotion):
+@pytest.mark.parametrize("name", some(["line_search", "lbfgs", "exact_line_search"], 2))
+def test_searches_differentiate_the_closed_form(name, standard_promotion):
     """With a slope that is wrong by a tenth, the gradient that a search leaves is the wrong one, not autodiff's."""
     wrong = fn.Activation(
         "wrong", fn.tanh.value, lambda z, h: 1.1 * fn.tanh.slope(z, h), fn.tanh.curvature, fn.tanh.third
     )
     net = fn.MLP((4, 6, 2), activation=wrong, loss=fn.half_squared_error)
     x, y = regression()
-    for name in ("line_search", "exact_line_search", "lbfgs"):
-        state = run(prepare(jax.random.key(0), net, optimizer_by_name(name), (x, y), batch_size=None), 1).state
-        found = optax.tree.get(state.opt_state, "grad")[0].w
-        ours = fn.value_and_grad(net, state.params, x, y)[1][0].w
-        autodiff = jax.grad(fn.loss, argnums=1)(net, state.params, x, y)[0].w
-        np.testing.assert_allclose(found, ours, rtol=1e-4, atol=1e-6)
-        assert not np.allclose(found, autodiff, rtol=1e-2)
+    state = run(prepare(jax.random.key(0), net, optimizer_by_name(name), (x, y), batch_size=None), 1).state
+    found = optax.tree.get(state.opt_state, "grad")[0].w
+    ours = fn.value_and_grad(net, state.params, x, y)[1][0].w
+    autodiff = jax.grad(fn.loss, argnums=1)(net, state.params, x, y)[0].w
+    np.testing.assert_allclose(found, ours, rtol=1e-4, atol=1e-6)
+    assert not np.allclose(found, autodiff, rtol=1e-2)
 
 
 def test_an_objective_is_the_loss_of_its_batch():

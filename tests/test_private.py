@@ -95,7 +95,7 @@ def test_the_sum_is_that_of_the_gradients_of_those_drawn_clipped_one_by_one(monk
         grad = jax.grad(lambda p: fn.per_example_losses(NET, p, x[None], y[None])[0])(params)
         return jax.tree.map(lambda g: g * jnp.minimum(1, max_norm / optax.tree.norm(grad)), grad)
 
-    each = jax.vmap(clipped)(examples.x, examples.y)
+    each = jax.jit(jax.vmap(clipped))(examples.x, examples.y)
     expected = jax.tree.map(lambda leaf: jnp.tensordot(drawn, leaf, 1), each)
     got, sums = poisson_sum(NET, params, examples, Privacy(1.0, max_norm), 8, keys(7))
     assert_close(got, expected, like=params, terms=4)

@@ -191,7 +191,7 @@ def test_half_precision_parameters_keep_their_dtype(optimizer, standard_promotio
     net, params, x, y = case(dtype="bfloat16")
     state = new_state(KEY, params, optimizer)
     examples = Examples(x, y, jnp.ones(len(x), "bfloat16"))
-    state, _ = step(net, optimizer, state, examples, None)
+    state, _ = jax.jit(step, static_argnums=1)(net, optimizer, state, examples, None)
     assert {leaf.dtype for leaf in jax.tree.leaves(state.params)} == {jnp.dtype("bfloat16")}
 
 
