@@ -41,9 +41,10 @@ from funcnet.runs.display import progress, proof_table, result_table, sweep_tabl
 from funcnet.runs.folder import REPORT
 from funcnet.runs.pictures import SUFFIXES, write_figure
 from funcnet.runs.processes import EndedError, check_agreement, gathered, join, leads, mesh_of, told_when_another_ends
-from funcnet.runs.resuming import check_resuming, checkpoints_of, interruptible, run_alone
+from funcnet.runs.resuming import check_resuming, checkpoints_of, interruptible, run_alone, what_is_kept
 from funcnet.runs.sweep import of_the_leader, with_largest_penalties
 from funcnet.training.preparation import Prepared
+from funcnet.training.progress import place
 
 PROOF_ROWS = 128
 
@@ -61,8 +62,7 @@ class StoppedError(Exception):
 
     def __init__(self, signal: int, epoch: int, part: int) -> None:
         """After which epoch, and how many parts of the next."""
-        where = f"epoch {epoch}" + (f", part {part} of the next" if part else "")
-        super().__init__(f"stopped after {where}; with --resume the run goes on from there")
+        super().__init__(f"stopped after {place(epoch, part)}; with --resume the run goes on from there")
         self.signal = signal
 
 
@@ -217,7 +217,7 @@ def run(config: Config, console: Console) -> int:
     """Prove, train, report and keep."""
     start = time.perf_counter()
     check_resuming(config)
-    join(config.process)
+    join(config.process, complain)
     check_agreement(config)
     if not leads():
         train(set_up(config), Console(quiet=True), start)
@@ -265,7 +265,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         complain(str(error))
         return 2
     except KeyboardInterrupt:
-        print("train.py: interrupted; nothing was kept", file=sys.stderr)
+        complain(f"interrupted; {what_is_kept(config)}")
         return 130
 
 

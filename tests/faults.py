@@ -102,7 +102,7 @@ def train_worker(folder: Path) -> None:
     prepared = validated()
     importlib.import_module("orbax.checkpoint")
     print(time.time(), flush=True)
-    result = run(prepared, EPOCHS, checkpoints=Checkpoints(folder / "run", IDENTITY, 0.0), resume=True)
+    result = run(prepared, EPOCHS, checkpoints=Checkpoints(folder / "run", IDENTITY, 0.0, tell=noting([])), resume=True)
     np.savez(folder / "result.npz", **left(result))
 
 
@@ -182,6 +182,11 @@ def full_disk(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
+def noting(told: list[str]) -> Callable[[str], None]:
+    """What adds to the messages that a run tells, but for where it goes on."""
+    return lambda text: None if text.startswith("going on after") else told.append(text)
+
+
 def disk_worker(folder: Path, *sizes: str) -> None:
     """Checkpoints and models on a disk that is full after so many bytes; prints what is wrong, a line for each."""
     prepared, whole = validated(), folder / "whole"
@@ -193,7 +198,7 @@ def disk_worker(folder: Path, *sizes: str) -> None:
         here = folder / str(size)
         shutil.copytree(whole, here)
         told: list[str] = []
-        kept = Checkpoints(here, IDENTITY, 0.0, tell=told.append)
+        kept = Checkpoints(here, IDENTITY, 0.0, tell=noting(told))
         with full_disk(size):
             run(prepared, 4, checkpoints=kept, resume=True)
         unclear = [text for text in told if kinds.unclear(text, here) or "cannot be written" not in text]
@@ -327,13 +332,13 @@ def damaged_checkpoints(session: Session) -> Tally:
 
     def look(path: Path) -> tuple[Any, ...]:
         told: list[str] = []
-        progress = read(Checkpoints(path, IDENTITY, tell=told.append), start)
+        progress = read(Checkpoints(path, IDENTITY, tell=noting(told)), start)
         unclear = [text for text in told if "is passed over" not in text or kinds.unclear(text, path)]
         if unclear or progress is None:
             raise RuntimeError(f"told {told}")
         return plain(progress), len(told)
 
-    kept = Checkpoints(whole, IDENTITY, 0.0)
+    kept = Checkpoints(whole, IDENTITY, 0.0, tell=noting([]))
     run(prepared, 2, checkpoints=kept)
     before = look(whole)[0], 1
     run(prepared, 3, checkpoints=kept, resume=True)

@@ -119,7 +119,7 @@ def main():
     for name, sizes in MESHES.items():
         if short and name not in FULL:
             continue
-        mesh = check_mesh(device_mesh(*sizes), None)
+        mesh = check_mesh(device_mesh(*sizes), NET, None)
         runs = RUNS if name in FULL and not short else RUNS[:1]
         found[name] = {
             "functions": functions(mesh, expected) if name in FULL else {},

@@ -13,8 +13,9 @@ import pytest
 import funcnet as fn
 from funcnet.training import checkpoints as files
 from funcnet.training import prepare, run
-from funcnet.training.checkpoints import Checkpoints, in_use, positions
+from funcnet.training.checkpoints import Checkpoints, positions
 from funcnet.training.digests import digest
+from funcnet.training.locks import in_use
 
 NET = fn.MLP((6, 8, 3), activation=fn.tanh, loss=fn.softmax_cross_entropy, dropout=0.2, l2=1e-3)
 RANDOM = np.random.default_rng(0)
@@ -59,7 +60,7 @@ def test_a_run_goes_on_bit_for_bit(prepared, unbroken, kept, epoch):
     assert (first.stopped, first.epoch) == ("interrupted", epoch)
     assert_same(run(prepared, EPOCHS, checkpoints=kept[0], resume=True), unbroken)
     assert positions(kept[0].folder) == [6, 5, 4]
-    assert kept[1] == []
+    assert kept[1] == [f"going on after epoch {epoch}"]
 
 
 def test_patience_and_the_best_epoch_go_on_too(prepared, kept):
@@ -114,7 +115,7 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(prepared, unbrok
     run(prepared, EPOCHS, checkpoints=kept[0], interrupted=stop_after(4))
     damage(kept[0].folder / "4")
     assert_same(run(prepared, EPOCHS, checkpoints=kept[0], resume=True), unbroken)
-    assert len(kept[1]) == 1
+    assert kept[1][1:] == ["going on after epoch 3"]
     assert kept[1][0].startswith(f"checkpoint {kept[0].folder / '4'} is passed over: ")
     assert message in kept[1][0]
 
@@ -135,7 +136,8 @@ def test_a_checkpoint_that_cannot_be_written_stops_nothing_but_an_interruption(p
     with pytest.raises(OSError, match=r"2 cannot be written: \[Errno 28\] No space left on device"):
         run(prepared, EPOCHS, checkpoints=kept[0], resume=True, interrupted=stop_after(1))
     assert_same(run(prepared, EPOCHS, checkpoints=kept[0], resume=True), unbroken)
-    assert len(kept[1]) == EPOCHS - 1
+    assert kept[1][:2] == 2 * ["going on after epoch 1"]
+    assert len(kept[1]) == 2 + EPOCHS - 1
     assert "5 cannot be written: [Errno 28] No space left on device; training goes on" in kept[1][-2]
     assert "6 cannot be written: [Errno 28] No space left on device; training is done" in kept[1][-1]
     monkeypatch.undo()

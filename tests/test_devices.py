@@ -151,6 +151,12 @@ def test_meshes_that_are_none(mesh, error, message):
         fn.fit(jax.random.key(0), NET, optax.sgd(0.1), (X, Y), epochs=1, mesh=mesh)
 
 
+def test_a_model_axis_that_splits_nothing():
+    mesh = Mesh(np.array(3 * jax.devices()[:1]), ("model",))
+    with pytest.raises(ValueError, match=r"a model axis that divides a width .* can be split by, of \(4,\); got 3"):
+        fn.fit(jax.random.key(0), NET, optax.sgd(0.1), (X, Y), epochs=1, mesh=mesh)
+
+
 def test_more_devices_than_there_are():
     with pytest.raises(ValueError, match=r"mesh data=64,model=2 must have no more devices than there are, .*; got 128"):
         device_mesh(64, 2)

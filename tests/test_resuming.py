@@ -2,17 +2,21 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import Future
 from pathlib import Path
 
 import numpy as np
 import pytest
 from cases import load_script
 from safetensors.numpy import load_file
+
+from funcnet.runs import processes
 
 SCRIPT = Path(__file__).parent.parent / "scripts" / "train.py"
 DATA = ["--data", "wine", "--hidden", "8", "--batch-size", "16", "--checkpoint-seconds", "1"]
@@ -42,6 +46,12 @@ def end(run):
     """Exit status, and what was said."""
     told = run.communicate(timeout=150)[1]
     return run.returncode, told
+
+
+def go_on(options, folder):
+    status, told = end(start([*options, "--resume"], folder))
+    assert status == 0, told
+    assert re.fullmatch(r"train\.py: going on after epoch .*\n", told)
 
 
 def checkpoints(folder):
@@ -76,7 +86,7 @@ def test_a_killed_run_goes_on_as_if_nothing_had_been(unbroken, tmp_path):
     run.kill()
     end(run)
     assert not folder.exists()
-    assert end(start([*LONG, "--resume"], folder)) == (0, "")
+    go_on(LONG, folder)
     assert_same_run(folder, unbroken)
     assert not [entry for entry in checkpoints(folder).iterdir() if "tmp" in entry.name]
 
@@ -95,7 +105,7 @@ def test_a_signal_ends_with_a_checkpoint(unbroken, tmp_path, number):
     assert f"stopped after epoch {last}; with --resume the run goes on from there" in told
     assert [entry.name for entry in tmp_path.iterdir()] == ["run.checkpoints"]
     if number == signal.SIGTERM:
-        assert end(start([*LONG, "--resume"], folder)) == (0, "")
+        go_on(LONG, folder)
         assert_same_run(folder, unbroken)
 
 
@@ -146,7 +156,12 @@ def test_checkpoints_are_neither_overwritten_nor_taken_for_others(train, standar
         (["--mesh", "data=two"], "mesh must be such as data=4 or data=4,model=2; got 'data=two'"),
         (["--mesh", "data=512"], "mesh data=512,model=1 must have no more devices than there are"),
         (["--processes", "2"], "processes is for runs with distributed; got 2"),
+        (["--mesh", "data=0"], "mesh must be such as data=4 or data=4,model=2; got 'data=0'"),
         (["--distributed", "--processes", "2", "--process", "2"], "process must be from 0 to 1; got 2"),
+        (
+            ["--distributed", "--coordinator", "here"],
+            "coordinator must be such as 10.0.0.1:4321, with a port",
+        ),
     ],
 )
 def test_options_that_do_not_go_together(train, tmp_path, monkeypatch, capsys, options, message):
@@ -161,7 +176,7 @@ def shared(count, options, folder):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         where = ["--distributed", "--coordinator", f"127.0.0.1:{free.getsockname()[1]}", "--processes", str(count)]
-    return [start([*options, *where, "--process", str(i)], folder) for i in range(count)]
+    return [start([*where, *options, "--process", str(i)], folder) for i in range(count)]
 
 
 def losses(folder):
@@ -178,6 +193,27 @@ def test_several_processes_have_the_losses_of_one(tmp_path, count):
         status, told = end(run)
         assert status == 0, told
     np.testing.assert_allclose(losses(tmp_path / "shared"), losses(tmp_path / "alone"), rtol=2e-6)
+
+
+def test_processes_that_do_not_come_are_waited_for_aloud_and_not_for_ever(monkeypatch):
+    monkeypatch.setattr(processes, "START_SECONDS", 0.02)
+    monkeypatch.setattr(processes, "SILENT_SECONDS", 0.01)
+    told, found = [], {"coordinator": "10.0.0.1:4321", "processes": 3, "process": 0}
+    with pytest.raises(processes.EndedError, match=r"within 0\.02 s not all 3 processes have come at 10\.0\.0\.1:4321"):
+        processes._wait(Future(), found, told.append)
+    assert told == ["waiting until all 3 processes have come at 10.0.0.1:4321, 0.02 s at most"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_process_that_waits_for_others_can_be_stopped(tmp_path, number):
+    run = shared(1, [*FAST, "--processes", "2"], tmp_path / "run")[0]
+    assert "waiting until all 2 processes have come" in run.stderr.readline()
+    run.send_signal(number)
+    status, told = end(run)
+    assert status == 128 + number
+    assert told == ("" if number == signal.SIGTERM else "train.py: interrupted; nothing was kept\n")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow
@@ -235,8 +271,8 @@ def test_one_process_dying_ends_the_others_and_one_alone_goes_on(tmp_path, dying
     assert "another process of the run has ended" in told or (dying, how) != (1, signal.SIGKILL)  # or JAX's own words
     runs[dying].kill()
     end(runs[dying])
-    for extra, to in ((["--resume"], folder), ([], tmp_path / "alone")):
-        assert end(start([*options, *extra], to)) == (0, "")
+    go_on(options, folder)
+    assert end(start(options, tmp_path / "alone")) == (0, "")
     np.testing.assert_allclose(losses(folder), losses(tmp_path / "alone"), rtol=1e-4)
 
 

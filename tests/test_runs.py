@@ -214,6 +214,21 @@ def test_notes_beside_a_run_are_not_overwritten(tmp_path):
     assert (tmp_path / "run" / "notes.txt").read_text() == "mine"
 
 
+def test_what_a_run_that_was_killed_had_begun_is_removed_by_the_next(tmp_path):
+    """But not what one that is at work has begun."""
+    left = tmp_path / ".run.unfinished-0a1b2c3d"
+    left.mkdir()
+    (left / "model.safetensors").write_bytes(b"half")
+    with new_folder(tmp_path / "run", overwrite=True) as first:
+        assert not left.exists()
+        fill(first, "first")
+        with new_folder(tmp_path / "run") as second:
+            assert first.is_dir()
+            fill(second, "second")
+    assert run_files(tmp_path) == [tmp_path / "run"]
+    assert (tmp_path / "run" / "config.json").read_text() == "first"
+
+
 def test_folders_that_are_none_of_ours_stay(tmp_path):
     path = tmp_path / "thesis"
     path.mkdir()

@@ -6,7 +6,7 @@ import signal
 import numpy as np
 import pytest
 from cases import load_script
-from test_resuming import assert_same_run, checkpoints, end, losses, shared, start, wait_for_checkpoint
+from test_resuming import assert_same_run, checkpoints, end, go_on, losses, shared, start, wait_for_checkpoint
 
 from funcnet.runs import Config, set_up
 from funcnet.runs.config import DataOptions, TrainingOptions
@@ -121,7 +121,7 @@ def test_changed_data_is_not_gone_on_with(train, standard_promotion, tmp_path, c
     x[613, 1, 1] += 1
     np.save(data / "x_train.npy", x)
     assert train.main([*options, "--resume", "--overwrite", "--epochs", "5"]) == 2
-    assert "is of a run with another" in capsys.readouterr().err
+    assert "is of a run on other train data; go on with the same" in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -151,5 +151,5 @@ def test_a_run_goes_on_within_an_epoch(tmp_path, how):
         epoch, part = divmod(last, 20)
         where = f"epoch {epoch}, part {part} of the next;" if part else f"epoch {epoch};"
         assert f"stopped after {where} with --resume the run goes on from there" in told
-    assert end(start([*options, "--resume"], tmp_path / "run")) == (0, "")
+    go_on(options, tmp_path / "run")
     assert_same_run(tmp_path / "run", tmp_path / "unbroken")

@@ -178,7 +178,16 @@ def test_a_run_goes_on_within_an_epoch(kept, parts):
     again = run(prepared, 3, checkpoints=kept[0], resume=True)
     assert_same(again, unbroken)
     assert (again.epoch, again.part, again.stopped) == (3, 0, "epochs")
-    assert kept[1] == []
+    assert len(kept[1]) == 1
+    assert (
+        kept[1][0]
+        == {
+            1: "going on after epoch 0, part 1 of the next",
+            4: "going on after epoch 1",
+            5: "going on after epoch 1, part 1 of the next",
+            7: "going on after epoch 1, part 3 of the next",
+        }[parts]
+    )
 
 
 def test_a_run_cannot_go_on_in_other_parts(kept):

@@ -23,11 +23,15 @@ RATIOS = {zipfile.ZIP_STORED: 1, zipfile.ZIP_DEFLATED: 1032}
 """The ways of compression that NumPy uses, and how many bytes one can become."""
 
 
-def read_npz(path: str | Path) -> dict[str, Table]:
+def read_npz(path: str | Path, alone: bool = False) -> dict[str, Table]:
     """The parts of an archive: of x and y one, else of x_train and y_train, …_validation (or …_val) and …_test.
 
     Further axes of x are flattened. Whole numbers from 0 to 255 (uint8) are taken for pixels and divided by 255.
     Targets may be left out, for data that is only to be predicted.
+
+    Args:
+        path: The archive.
+        alone: Whether other parts may stand without one for training.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -36,23 +40,24 @@ def read_npz(path: str | Path) -> dict[str, Table]:
     """
     arrays = _arrays(existing(path))
     tables = {}
-    for end, part in part_names(path, arrays).items():
+    for end, part in part_names(path, arrays, alone).items():
         with about(str(path)):
             tables[part] = table_of(f"x{end}", arrays[f"x{end}"], f"y{end}", arrays.get(f"y{end}"))
     return tables
 
 
-def part_names(path: str | Path, names: Collection[str]) -> dict[str, str]:
+def part_names(path: str | Path, names: Collection[str], alone: bool) -> dict[str, str]:
     """The parts that the names of arrays stand for, by the ends of their names.
 
     Raises:
-        ValueError: If there are other names, or no training part.
+        ValueError: If there are other names or none, or no training part where others may not stand `alone`.
     """
     wanted = {f"{name}{end}" for name in "xy" for end in KEYS}
     found = {end: part for end, part in KEYS.items() if f"x{end}" in names}
     parts = list(found.values())
     lonely = [name for name in names if name.startswith("y") and f"x{name[1:]}" not in names]
-    if not set(names) <= wanted or lonely or "train" not in parts or len(set(parts)) < len(parts):
+    missing = not parts if alone else "train" not in parts
+    if not set(names) <= wanted or lonely or missing or len(set(parts)) < len(parts):
         expected = "x and y, or x_train, y_train and perhaps x_validation, y_validation, x_test, y_test"
         raise ValueError(f"{path} holds {listed(list(names)) or 'nothing'}; expected {expected}")
     return found

@@ -207,9 +207,9 @@ def _tables(
     if kind == "text":
         return {"train": read_csv(data, target, header, like)}
     if kind == "npz":
-        return read_npz(data)
+        return read_npz(data, alone=like is not None)
     if kind == "folder":
-        return read_npy_folder(data)
+        return read_npy_folder(data, alone=like is not None)
     if kind == "openml":
         return {"train": read_openml(str(data))}
     return {part: unencoded(each) for part, each in _known(kind, data, folder).items()}

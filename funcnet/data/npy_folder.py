@@ -29,17 +29,17 @@ class Unread(NamedTuple):
     sample: Int[np.ndarray, " m"]
 
 
-def read_npy_folder(path: str | Path) -> dict[str, Table]:
+def read_npy_folder(path: str | Path, alone: bool = False) -> dict[str, Table]:
     """The parts in a folder: x.npy and y.npy, else x_train.npy, y_train.npy, …_validation (or …_val) and …_test.
 
-    Names and contents are those of `read_npz`.
+    Names and contents are those of `read_npz`, and so is `alone`.
 
     Raises:
         TypeError: If x does not hold real numbers.
         ValueError: If the folder holds other .npy files, one of them is damaged, or they do not fit.
         OSError: If one cannot be read.
     """
-    return {part: _read(*names) for part, names in _parts(Path(path)).items()}
+    return {part: _read(*names) for part, names in _parts(Path(path), alone).items()}
 
 
 def open_npy_folder(path: str | Path) -> tuple[dict[str, Table], Unread]:
@@ -49,7 +49,7 @@ def open_npy_folder(path: str | Path) -> tuple[dict[str, Table], Unread]:
         TypeError: As of `read_npy_folder`, and so are the other errors.
         ValueError: If there are no targets.
     """
-    parts = _parts(Path(path))
+    parts = _parts(Path(path), alone=False)
     x_path, y_path = parts["train"]
     if y_path is None:
         raise ValueError(f"{path} has no y{x_path.stem[1:]}.npy beside {x_path.name}")
@@ -64,13 +64,13 @@ def open_npy_folder(path: str | Path) -> tuple[dict[str, Table], Unread]:
     return {"train": Table(some, y[sample], (), (), sample, x.scaled), **tables}, Unread(x, y, sample)
 
 
-def _parts(path: Path) -> dict[str, tuple[Path, Path | None]]:
+def _parts(path: Path, alone: bool) -> dict[str, tuple[Path, Path | None]]:
     """The files of features and targets of each part."""
     files = {file.stem.lower(): file for file in sorted(path.glob("*.npy"))}
     if not files:
         held = listed(sorted(entry.name for entry in path.iterdir())) or "nothing"
         raise ValueError(f"{path} is a folder without .npy files; it holds {held}")
-    return {part: (files[f"x{end}"], files.get(f"y{end}")) for end, part in part_names(path, files).items()}
+    return {part: (files[f"x{end}"], files.get(f"y{end}")) for end, part in part_names(path, files, alone).items()}
 
 
 def _read(x_path: Path, y_path: Path | None) -> Table:

@@ -61,8 +61,13 @@ def stop_output() -> None:
 def run_script(main: Callable[[], int]) -> NoReturn:
     """Run a script's main function, so that SIGTERM and Ctrl-C leave nothing half-written behind."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    status = main()
-    if status == 128 + signal.SIGINT:  # compilers still at work would abort while Python takes them down
+    try:
+        status = main()
+    except SystemExit as stop:
+        if stop.code != 128 + signal.SIGTERM:
+            raise
+        status = stop.code
+    if status in (128 + signal.SIGINT, 128 + signal.SIGTERM):  # compilers at work would abort while Python ends
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)

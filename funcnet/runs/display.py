@@ -121,6 +121,9 @@ def result_table(summary: dict[str, Any]) -> Table:
         table.add_row("parameters kept", f"those of epoch {summary['kept_epoch']}")
     if summary["networks"] > 1:
         table.add_row("networks trained at once", f"{summary['networks']}")
+    if summary["devices"] > 1:
+        several = f" of {summary['processes']} processes" if summary["processes"] > 1 else ""
+        table.add_row("devices", f"{summary['devices']}{several}")
     if summary["privacy"]:
         own = summary["privacy"]
         table.add_row("privacy", f"ε = {own['epsilon']:.3g} at δ = {own['delta']:g}")

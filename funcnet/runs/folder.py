@@ -1,15 +1,17 @@
 """The folder that a run is kept in: there whole, or not at all."""
 
+import contextlib
+import glob
 import json
 import os
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from funcnet.runs.model import Model, load_model
+from funcnet.training.locks import lock
 
 CONFIG, METRICS, SUMMARY, MODEL = "config.json", "metrics.csv", "summary.json", "model.safetensors"
 CURVES, CONFUSION, PREDICTIONS, SWEEP = "curves.png", "confusion.png", "predictions.png", "sweep.csv"
@@ -26,7 +28,7 @@ class Run(NamedTuple):
     model: Model
 
 
-@contextmanager
+@contextlib.contextmanager
 def new_folder(path: Path, overwrite: bool = False) -> Iterator[Path]:
     """A folder to write a run into; it gets its name when the block is left without an error, else it is removed.
 
@@ -41,16 +43,47 @@ def new_folder(path: Path, overwrite: bool = False) -> Iterator[Path]:
     _check_free(path, overwrite)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _clear_unfinished(path)
         unfinished = path.with_name(f".{path.name}.unfinished-{secrets.token_hex(4)}")
         unfinished.mkdir()
     except OSError as error:
         raise OSError(f"run_dir {path} cannot be written: {error.strerror}: {error.filename}") from None
+    with _marked(unfinished):
+        try:
+            yield unfinished
+            _check_free(path, overwrite)  # again, since another run may have come to its end in the meantime
+            _put(unfinished, path)
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _clear_unfinished(path: Path) -> None:
+    """Remove what runs that were killed had begun to write under a name: what no process holds."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.unfinished-*"):
+        with contextlib.suppress(FileNotFoundError), _marked(left) as free:
+            if free:
+                shutil.rmtree(left, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _marked(folder: Path) -> Iterator[bool]:
+    """A folder marked as this process's own, as long as the block lasts or the process lives; whether it could be.
+
+    It cannot where another process has marked it, nor on some file systems.
+    """
+    if os.name != "posix":
+        yield False
+        return
+    number = os.open(folder, os.O_RDONLY)
     try:
-        yield unfinished
-        _check_free(path, overwrite)  # again, since another run may have come to its end in the meantime
-        _put(unfinished, path)
+        marked = True
+        try:
+            lock(number)
+        except OSError:
+            marked = False
+        yield marked
     finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+        os.close(number)
 
 
 def _check_free(path: Path, overwrite: bool) -> None:

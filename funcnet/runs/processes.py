@@ -1,9 +1,12 @@
 """A run of several processes: how they find each other, which of them speaks, and what is said when one has ended."""
 
 import os
+import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
+from threading import Thread
 from typing import Any
 
 import jax
@@ -18,6 +21,8 @@ HEARTBEAT_SECONDS = 10
 """A process that says nothing for so long has ended."""
 START_SECONDS = 120
 """So long the first process waits for the last."""
+SILENT_SECONDS = 5
+"""After so long a process says that it waits."""
 ENVIRONMENT: dict[str, tuple[str, ...]] = {
     "coordinator": ("JAX_COORDINATOR_ADDRESS",),
     "processes": ("JAX_NUM_PROCESSES",),
@@ -26,14 +31,19 @@ ENVIRONMENT: dict[str, tuple[str, ...]] = {
 
 
 class EndedError(RuntimeError):
-    """Another process of the run has ended."""
+    """Another process of the run has ended, or did not come."""
 
 
-def join(options: ProcessOptions) -> None:
+def join(options: ProcessOptions, tell: Callable[[str], None]) -> None:
     """Find the other processes: by options, by the environment, or as SLURM and Open MPI tell it.
 
+    Args:
+        options: Which process of how many this is, and where the first is found.
+        tell: Called with a message where the others are waited for.
+
     Raises:
-        ValueError: If an option is wrong or missing, or the others are not found in time.
+        ValueError: If an option is wrong or missing.
+        EndedError: If not all processes have come in time.
     """
     given = {name: getattr(options, name) for name in ENVIRONMENT}
     if not options.distributed:
@@ -46,20 +56,53 @@ def join(options: ProcessOptions) -> None:
         check_count("processes", found["processes"])
         if found["process"] is not None and not 0 <= found["process"] < found["processes"]:
             raise ValueError(f"process must be from 0 to {found['processes'] - 1}; got {found['process']}")
+    if found["coordinator"] is not None and not re.fullmatch(r".+:\d{1,5}", found["coordinator"]):
+        raise ValueError(f"coordinator must be such as 10.0.0.1:4321, with a port; got {found['coordinator']!r}")
     try:
-        jax.distributed.initialize(
-            found["coordinator"],
-            found["processes"],
-            found["process"],
-            initialization_timeout=START_SECONDS,
-            heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
-        )
+        _wait(_initializing(found), found, tell)
     except (ValueError, RuntimeError) as error:
-        reason = (str(error).splitlines() or [""])[0]
+        if isinstance(error, EndedError):
+            raise
+        reason = (str(error).splitlines() or [""])[0].rstrip(".")
         missing = ", ".join(name for name, value in found.items() if value is None)
-        hint = f"; {missing} not given, and neither SLURM nor Open MPI tells" if missing else ""
-        hint += "; its port may be in use" if "RPC server" in reason else ""
+        reason = f"{missing} not given, and neither SLURM nor Open MPI tells" if missing else reason
+        hint = "; its port may be in use" if "RPC server" in reason else ""
         raise ValueError(f"distributed: the processes do not find each other: {reason}{hint}") from None
+
+
+def _initializing(found: dict[str, Any]) -> Future[None]:
+    """JAX's meeting of all processes in a thread of its own, since it hears no signal and ends with an abort."""
+    met: Future[None] = Future()
+
+    def meet() -> None:
+        try:
+            jax.distributed.initialize(
+                found["coordinator"],
+                found["processes"],
+                found["process"],
+                initialization_timeout=2 * START_SECONDS,
+                heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
+            )
+            met.set_result(None)
+        except (ValueError, RuntimeError) as error:
+            met.set_exception(error)
+
+    Thread(target=meet, daemon=True).start()
+    return met
+
+
+def _wait(met: Future[None], found: dict[str, Any], tell: Callable[[str], None]) -> None:
+    """Wait for the meeting, and say so where it takes long."""
+    count = "all processes" if found["processes"] is None else f"all {found['processes']} processes"
+    where = "" if found["coordinator"] is None else f" at {found['coordinator']}"
+    try:
+        return met.result(SILENT_SECONDS)
+    except TimeoutError:
+        tell(f"waiting until {count} have come{where}, {START_SECONDS} s at most")
+    try:
+        return met.result(START_SECONDS - SILENT_SECONDS)
+    except TimeoutError:
+        raise EndedError(f"within {START_SECONDS} s not {count} have come{where}; each needs its own process") from None
 
 
 def _found(name: str, value: Any) -> Any:
@@ -108,7 +151,7 @@ def mesh_of(config: Config) -> Mesh | None:
     if text is None:
         return None
     pairs = [part.split("=") for part in text.split(",")]
-    sizes = {pair[0]: pair[1] for pair in pairs if len(pair) == 2 and pair[1].isdecimal()}
+    sizes = {pair[0]: pair[1] for pair in pairs if len(pair) == 2 and pair[1].isdecimal() and int(pair[1])}
     if len(sizes) < len(pairs) or not set(sizes) <= {DATA, MODEL}:
         raise ValueError(f"mesh must be such as data=4 or data=4,model=2; got {text!r}")
     mesh = device_mesh(**{name: int(size) for name, size in sizes.items()})

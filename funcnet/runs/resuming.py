@@ -12,8 +12,9 @@ from funcnet.interchange import describe
 from funcnet.numbers import check_positive
 from funcnet.runs.config import Config, OutputOptions
 from funcnet.runs.setup import Setup
-from funcnet.training.checkpoints import Checkpoints, clear_unfinished, in_use, positions
+from funcnet.training.checkpoints import Checkpoints, clear_unfinished, positions
 from funcnet.training.digests import digest, digest_of_rows
+from funcnet.training.locks import in_use
 
 ELSEWHERE = (
     *("mesh", "run_dir", "overwrite", "resume", "checkpoint_seconds", "plot"),
@@ -43,6 +44,12 @@ def check_resuming(config: Config) -> None:
         raise ValueError("resume is not for a sweep, which keeps no checkpoints")
     if config.privacy.dp_noise is not None:
         raise ValueError("resume is not for private training: a checkpoint would give away the noise to come")
+
+
+def what_is_kept(config: Config) -> str:
+    """In words, of a run that was interrupted by force."""
+    kept = [] if config.output.run_dir is None else positions(checkpoint_folder(config.output.run_dir))
+    return "--resume goes on from the last checkpoint" if kept else "nothing was kept"
 
 
 @contextlib.contextmanager

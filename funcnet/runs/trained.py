@@ -3,9 +3,11 @@
 import time
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from funcnet.runs.model import Model, measure
+from funcnet.runs.processes import mesh_of
 from funcnet.runs.proof import Proof
 from funcnet.runs.setup import Setup
 from funcnet.training.run import Result
@@ -36,6 +38,7 @@ def measured(setup: Setup, result: Result, proof: Proof, start: float, trained_i
     """How good the model is on each part, and where the time went."""
     result = result._replace(history=setup.in_units(result.history))
     model = setup.model(result.state.params)
+    mesh = mesh_of(setup.config)
     epoch = float(np.mean(result.history["seconds"]))
     wholes = setup.parts if setup.streamed is None else {**setup.parts, "train": setup.streamed}
     summary = {
@@ -53,6 +56,8 @@ def measured(setup: Setup, result: Result, proof: Proof, start: float, trained_i
         "examples_a_second": networks * setup.counts["train"] / epoch,
         "training_seconds": trained_in,
         "seconds": time.perf_counter() - start,
+        "devices": 1 if mesh is None else mesh.size,
+        "processes": jax.process_count(),
     }
     return Trained(setup, result, model, summary, proof)
 

@@ -5,14 +5,12 @@ with the SHA-256 of every file in it. That file is written last and put in its p
 it disagrees, a checkpoint counts as none.
 """
 
-import contextlib
 import hashlib
 import json
 import logging
-import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,12 +19,12 @@ import numpy as np
 
 from funcnet.training.epoch import State
 from funcnet.training.metrics import Sums
-from funcnet.training.progress import Progress
+from funcnet.training.progress import Progress, place
 
 KEEP = 3
 SETTLING = 10
 """How often, 20 ms apart, what a failed write leaves is removed."""
-ARRAYS, RUN, DIGEST, LOCK = "arrays", "run", ".sha256.json", "in-use"
+ARRAYS, RUN, DIGEST = "arrays", "run", ".sha256.json"
 
 
 class Checkpoints(NamedTuple):
@@ -38,7 +36,8 @@ class Checkpoints(NamedTuple):
             refused.
         seconds: Write one after an epoch when so many seconds have passed since the last; 0 for every epoch.
         keep: How many of the last are kept.
-        tell: Called with a message for each checkpoint that is passed over or could not be written.
+        tell: Called with a message where a run goes on, and for each checkpoint that is passed over or could not be
+            written.
     """
 
     folder: Path
@@ -46,34 +45,6 @@ class Checkpoints(NamedTuple):
     seconds: float = 60.0
     keep: int = KEEP
     tell: Callable[[str], None] = print
-
-
-@contextlib.contextmanager
-def in_use(folder: Path) -> Iterator[None]:
-    """The folder for this run alone, as long as the block lasts or the process lives.
-
-    Raises:
-        BlockingIOError: If another run uses it.
-        OSError: If it cannot be made or written.
-    """
-    import fcntl
-
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / LOCK).open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            raise BlockingIOError(f"{folder} is in use by another run, process {file.read() or '?'}") from None
-        try:
-            file.truncate(0)
-            os.write(file.fileno(), str(os.getpid()).encode())  # unbuffered: closing has nothing left to write
-        except OSError as error:
-            (folder / LOCK).unlink()
-            with contextlib.suppress(OSError):  # it holds something else
-                folder.rmdir()
-            raise OSError(error.errno, error.strerror, str(folder / LOCK)) from None
-        yield
 
 
 def _orbax() -> Any:
@@ -189,13 +160,21 @@ def read(checkpoints: Checkpoints, like: Progress) -> Progress | None:
     Raises:
         ValueError: If it is of another run.
     """
-    position = _newest(checkpoints) if jax.process_index() == 0 else None
+    leader = jax.process_index() == 0
+    position = _newest(checkpoints) if leader else None
     if jax.process_count() > 1:
         from jax.experimental import multihost_utils
 
         found = multihost_utils.broadcast_one_to_all(np.int32(-1 if position is None else position))
         position = None if found < 0 else int(found)
-    return None if position is None else _read(checkpoints.folder / str(position), checkpoints.identity, like)
+    if position is None:
+        if leader:
+            checkpoints.tell(f"no whole checkpoint in {checkpoints.folder}: the run begins anew")
+        return None
+    progress = _read(checkpoints.folder / str(position), checkpoints.identity, like)
+    if leader:
+        checkpoints.tell(f"going on after {place(progress.epoch, progress.part)}")
+    return progress
 
 
 def _newest(checkpoints: Checkpoints) -> int | None:
@@ -260,7 +239,9 @@ def _check_identity(path: Path, found: dict[str, Any], expected: dict[str, Any])
     """Refuse a checkpoint of another run."""
     for name, value in expected.items():
         if found.get(name) != value:
-            raise ValueError(f"checkpoint {path} is of a run with another {name}: {found.get(name)!r}, not {value!r}")
+            of_data = name.endswith(" data")  # digests, which tell nobody anything
+            run = f"on other {name}" if of_data else f"with another {name}: {found.get(name)!r}, not {value!r}"
+            raise ValueError(f"checkpoint {path} is of a run {run}; go on with the same, or begin in another folder")
 
 
 def _first_line(error: BaseException) -> str:

@@ -62,7 +62,8 @@ def fit(
             up. ε of this run stands in the history as `epsilon`; runs that go on from `params` add up. It holds while
             the key stays secret, and covers neither what is measured on data nor what was chosen by looking at it.
         mesh: Devices to share the work, with axes "data", for batches, and "model", for wide layers: see
-            `funcnet.training.device_mesh`. The numbers are those of one device up to rounding, for any mesh.
+            `funcnet.training.device_mesh`. Each step is that of one device up to rounding, for any mesh; many steps
+            amplify rounding, here as between two machines.
         on_epoch: Called after each epoch with its number, from 1, and its metrics.
 
     Returns:

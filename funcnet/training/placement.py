@@ -69,12 +69,12 @@ def _plain(devices: np.ndarray) -> Mesh:
     return Mesh(devices, (DATA, MODEL), axis_types=(AxisType.Auto, AxisType.Auto))
 
 
-def check_mesh(mesh: Any, batch_size: int | None) -> Mesh:
+def check_mesh(mesh: Any, net: MLP, batch_size: int | None) -> Mesh:
     """The mesh with both axes.
 
     Raises:
         TypeError: If it is no mesh.
-        ValueError: If its axes are others, or the batch cannot be shared out evenly.
+        ValueError: If its axes are others, the batch cannot be shared out evenly, or no layer be split.
     """
     if not isinstance(mesh, Mesh):
         raise TypeError(f"mesh must be a jax.sharding.Mesh such as funcnet.training.device_mesh(data=4); got {mesh!r}")
@@ -88,6 +88,12 @@ def check_mesh(mesh: Any, batch_size: int | None) -> Mesh:
         raise ValueError(
             f"batch_size must be a multiple of the {mesh.shape[DATA]} devices along the mesh's data axis, at most as "
             f"large as the data; got {batch_size}"
+        )
+    model = mesh.shape[MODEL]
+    if model > 1 and not any(MODEL in axes.w for axes in parameter_axes(net, model)):
+        raise ValueError(
+            f"mesh must have a model axis that divides a width which layers can be split by, of {net.widths[1:-1:2]}; "
+            f"got {model}"
         )
     return mesh
 

@@ -172,7 +172,7 @@ def prepare(
         privacy = check_privacy(privacy, n)
         check_sampling(privacy, batch_size, train.weights, optimizer, state)
     blocks = None if batch_size is None else count_blocks(n, batch_size)
-    place = None if mesh is None else placement(check_mesh(mesh, batch_size), net, state, blocks)
+    place = None if mesh is None else placement(check_mesh(mesh, net, batch_size), net, state, blocks)
     arrays = _laid_out(place, state, train, held_out, batch_size is None)
     varied = _variation(train), _variation(held_out)
     prepared = Prepared(net, optimizer, batch_size, task, *arrays, 0.0, varied, n, privacy, place)

@@ -47,6 +47,11 @@ class Progress(NamedTuple):
         return self.epoch * self.parts + self.part
 
 
+def place(epoch: int, part: int) -> str:
+    """Where a run stands, in words."""
+    return f"epoch {epoch}" + (f", part {part} of the next" if part else "")
+
+
 def begin(state: State, parts: int = 1, window: int = 0) -> Progress:
     """A run before its first epoch."""
     return Progress(state, state, 0, 0, math.inf, (), parts, window)
