@@ -30,7 +30,8 @@ class Options:
     run: Annotated[Path, Positional, arg(metavar="RUN")]
     """The folder of the run: --run-dir of scripts/train.py."""
     data: Annotated[str | None, Positional, arg(metavar="[DATA]", help_behavior_hint="")] = None
-    """digits, iris, …, mnist, openml:NAME, or a .csv, .tsv, .txt or .npz file. By default the data of the run."""
+    """digits, iris, …, mnist, openml:NAME, a .csv, .tsv, .txt or .npz file, or a folder of .npy files. By default the
+    data of the run."""
     data_dir: OpenPath = None
     """The folder of MNIST's files, for mnist. By default that of the run."""
     target: OpenText = None

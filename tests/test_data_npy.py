@@ -397,6 +397,19 @@ def test_a_folder_is_what_an_archive_is(tmp_path, case):
         np.testing.assert_array_equal(y, dataset.y, strict=True)
 
 
+@pytest.mark.parametrize("kind", ["archive", "folder"])
+def test_a_part_may_stand_alone_where_nothing_is_trained(tmp_path, kind):
+    like = data.schema(data.Dataset("train", X, np.arange(len(X)) % 2, ("0", "1")))
+    np.savez(tmp_path / "set.npz", x_test=X)
+    np.save(tmp_path / "x_test.npy", X)
+    source = tmp_path / "set.npz" if kind == "archive" else tmp_path
+    x, y = read_features(source, like)
+    np.testing.assert_array_equal(x, X)
+    assert y is None
+    with pytest.raises(ValueError, match="holds x_test; expected x and y, or x_train, y_train and perhaps"):
+        load(source)
+
+
 def test_names_in_capitals_are_those_of_an_archive(tmp_path):
     arrays = {"X_train": X, "y_train": Y, "X_test": X, "y_test": Y}
     np.savez(tmp_path / "set.npz", **arrays)
