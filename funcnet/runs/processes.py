@@ -84,7 +84,7 @@ def _initializing(found: dict[str, Any]) -> Future[None]:
                 heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
             )
             met.set_result(None)
-        except (ValueError, RuntimeError) as error:
+        except Exception as error:  # handed to the one who waits, whatever it is
             met.set_exception(error)
 
     Thread(target=meet, daemon=True).start()
@@ -102,7 +102,8 @@ def _wait(met: Future[None], found: dict[str, Any], tell: Callable[[str], None])
     try:
         return met.result(START_SECONDS - SILENT_SECONDS)
     except TimeoutError:
-        raise EndedError(f"within {START_SECONDS} s not {count} have come{where}; each needs its own process") from None
+        missing = "one is missing, or two have the same number"
+        raise EndedError(f"within {START_SECONDS} s not {count} have come{where}: {missing}") from None
 
 
 def _found(name: str, value: Any) -> Any:
