@@ -407,7 +407,7 @@ def nan(session: Session) -> Iterator[Tally]:
 def changed_data(session: Session) -> Iterator[Tally]:
     """One number of the data changed by the least step: a checkpoint of the data before is refused."""
     tally, prepared = Tally("data changed before going on"), validated()
-    kept = Checkpoints(session.new(), IDENTITY, 0.0)
+    kept = Checkpoints(session.new(), IDENTITY, 0.0, tell=noting([]))
     run(prepared, 1, checkpoints=kept)
     for number in session.times(10, 50):
         x, y = X.copy(), Y.copy()
