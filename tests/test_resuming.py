@@ -21,7 +21,16 @@ from funcnet.runs import processes
 SCRIPT = Path(__file__).parent.parent / "scripts" / "train.py"
 DATA = ["--data", "wine", "--hidden", "8", "--batch-size", "16", "--checkpoint-seconds", "1"]
 LONG = [*DATA, "--epochs", "2000"]
+SHORT = [*DATA, "--epochs", "300"]
 FAST = [*DATA, "--epochs", "3"]
+JOINING = """
+import jax
+from funcnet.runs.config import ProcessOptions
+from funcnet.runs.processes import join
+
+join(ProcessOptions(distributed=True), print)
+print("process", jax.process_index(), "of", jax.process_count())
+"""
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +43,14 @@ def unbroken(tmp_path_factory):
     """A run that nothing happens to."""
     folder = tmp_path_factory.mktemp("unbroken") / "run"
     assert end(start(LONG, folder)) == (0, "")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """A run of one process."""
+    folder = tmp_path_factory.mktemp("alone") / "run"
+    assert end(start(SHORT, folder)) == (0, "")
     return folder
 
 
@@ -185,14 +202,14 @@ def losses(folder):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("count", [2, 4])
-def test_several_processes_have_the_losses_of_one(tmp_path, count):
+def test_several_processes_have_the_losses_of_one(tmp_path):
     options = [*DATA, "--epochs", "4"]
-    runs = [*shared(count, options, tmp_path / "shared"), start(options, tmp_path / "alone")]
-    for run in runs:
-        status, told = end(run)
-        assert status == 0, told
-    np.testing.assert_allclose(losses(tmp_path / "shared"), losses(tmp_path / "alone"), rtol=2e-6)
+    assert end(start(options, tmp_path / "alone")) == (0, "")
+    for count in (2, 4):
+        for run in shared(count, options, tmp_path / str(count)):
+            status, told = end(run)
+            assert status == 0, told
+        np.testing.assert_allclose(losses(tmp_path / str(count)), losses(tmp_path / "alone"), rtol=2e-6)
 
 
 def test_processes_that_do_not_come_are_waited_for_aloud_and_not_for_ever(monkeypatch):
@@ -244,24 +261,24 @@ def told_by(cluster, port, process):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("cluster", ["slurm", "open mpi", "kubernetes", "jax"])
-def test_clusters_tell_the_processes_of_each_other(tmp_path, cluster):
+def test_clusters_tell_the_processes_of_each_other(cluster):
     """Their environment, as they would set it; no cluster is there to do so."""
-    port, folder = int(np.random.default_rng().integers(62_000, 65_000)), tmp_path / "run"
-    options = [*DATA, "--epochs", "2", "--distributed"]
-    runs = [start(options, folder, env=os.environ | told_by(cluster, port, process)) for process in range(2)]
-    for run in runs:
-        status, told = end(run)
-        assert status == 0, told
-    assert json.loads((folder / "config.json").read_text())["options"]["distributed"]
-    assert losses(folder).shape == (2, 2)
+    port, runs = int(np.random.default_rng().integers(62_000, 65_000)), []
+    for process in range(2):
+        settings = {"env": os.environ | told_by(cluster, port, process), "stderr": subprocess.PIPE}
+        runs.append(subprocess.Popen([sys.executable, "-c", JOINING], **settings, stdout=subprocess.PIPE, text=True))
+    for process, run in enumerate(runs):
+        out, told = run.communicate(timeout=150)
+        assert run.returncode == 0, told
+        assert out.endswith(f"process {process} of 2\n")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("dying", "how"), [(0, signal.SIGKILL), (1, signal.SIGKILL), (1, signal.SIGSTOP)])
-def test_one_process_dying_ends_the_others_and_one_alone_goes_on(tmp_path, dying, how):
+def test_one_process_dying_ends_the_others_and_one_alone_goes_on(alone, tmp_path, dying, how):
     """Or hanging: one that is stopped says nothing either."""
-    folder, options = tmp_path / "run", [*DATA, "--epochs", "300"]
-    runs = shared(2, options, folder)
+    folder = tmp_path / "run"
+    runs = shared(2, SHORT, folder)
     wait_for_checkpoint(runs[0], folder)
     runs[dying].send_signal(how)
     began = time.monotonic()
@@ -271,9 +288,8 @@ def test_one_process_dying_ends_the_others_and_one_alone_goes_on(tmp_path, dying
     assert "another process of the run has ended" in told or (dying, how) != (1, signal.SIGKILL)  # or JAX's own words
     runs[dying].kill()
     end(runs[dying])
-    go_on(options, folder)
-    assert end(start(options, tmp_path / "alone")) == (0, "")
-    np.testing.assert_allclose(losses(folder), losses(tmp_path / "alone"), rtol=1e-4)
+    go_on(SHORT, folder)
+    np.testing.assert_allclose(losses(folder), losses(alone), rtol=1e-4)
 
 
 @pytest.mark.slow
