@@ -41,7 +41,8 @@ from funcnet.runs.display import progress, proof_table, result_table, sweep_tabl
 from funcnet.runs.folder import REPORT
 from funcnet.runs.pictures import SUFFIXES, write_figure
 from funcnet.runs.processes import EndedError, check_agreement, gathered, join, leads, mesh_of, told_when_another_ends
-from funcnet.runs.resuming import check_resuming, checkpoints_of, interruptible, run_alone, what_is_kept
+from funcnet.runs.resuming import check_resuming, checkpoints_of, run_alone, what_is_kept
+from funcnet.runs.signals import interruptible
 from funcnet.runs.sweep import of_the_leader, with_largest_penalties
 from funcnet.training.preparation import Prepared
 from funcnet.training.progress import place

@@ -213,12 +213,12 @@ def test_several_processes_have_the_losses_of_one(tmp_path):
 
 
 def test_processes_that_do_not_come_are_waited_for_aloud_and_not_for_ever(monkeypatch):
-    monkeypatch.setattr(processes, "START_SECONDS", 0.02)
-    monkeypatch.setattr(processes, "SILENT_SECONDS", 0.01)
+    monkeypatch.setattr(processes, "START_SECONDS", 0.2)
+    monkeypatch.setattr(processes, "SILENT_SECONDS", 0.02)
     told, found = [], {"coordinator": "10.0.0.1:4321", "processes": 3, "process": 0}
-    with pytest.raises(processes.EndedError, match=r"within 0\.02 s not all 3 processes have come at 10\.0\.0\.1:4321"):
+    with pytest.raises(processes.EndedError, match=r"within 0\.2 s not all 3 processes have come at 10\.0\.0\.1:4321"):
         processes._wait(Future(), found, told.append)
-    assert told == ["waiting until all 3 processes have come at 10.0.0.1:4321, 0.02 s at most"]
+    assert told == ["waiting until all 3 processes have come at 10.0.0.1:4321, 0.2 s at most"]
 
 
 @pytest.mark.slow

@@ -2,6 +2,8 @@
 
 import os
 import re
+import signal
+import time
 import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -15,6 +17,7 @@ from jax.sharding import Mesh
 
 from funcnet.numbers import check_count
 from funcnet.runs.config import Config, ProcessOptions
+from funcnet.runs.signals import interruptible
 from funcnet.training.placement import DATA, MODEL, device_mesh
 
 HEARTBEAT_SECONDS = 10
@@ -92,18 +95,27 @@ def _initializing(found: dict[str, Any]) -> Future[None]:
 
 
 def _wait(met: Future[None], found: dict[str, Any], tell: Callable[[str], None]) -> None:
-    """Wait for the meeting, and say so where it takes long."""
+    """Wait for the meeting, and say so where it takes long.
+
+    Signals are asked for: Python drops an exception that a handler raises within a callback of the garbage collector,
+    and JAX has one.
+    """
     count = "all processes" if found["processes"] is None else f"all {found['processes']} processes"
     where = "" if found["coordinator"] is None else f" at {found['coordinator']}"
-    try:
-        return met.result(SILENT_SECONDS)
-    except TimeoutError:
-        tell(f"waiting until {count} have come{where}, {START_SECONDS} s at most")
-    try:
-        return met.result(START_SECONDS - SILENT_SECONDS)
-    except TimeoutError:
-        missing = "one is missing, or two have the same number"
-        raise EndedError(f"within {START_SECONDS} s not {count} have come{where}: {missing}") from None
+    began, told = time.monotonic(), False
+    with interruptible(True, lambda _: None) as signalled:
+        while not met.done() and not signalled():
+            time.sleep(0.01)
+            waited = time.monotonic() - began
+            if waited > START_SECONDS:
+                missing = "one is missing, or two have the same number"
+                raise EndedError(f"within {START_SECONDS} s not {count} have come{where}: {missing}")
+            if waited > SILENT_SECONDS and not told:
+                told = True
+                tell(f"waiting until {count} have come{where}, {START_SECONDS} s at most")
+    if signalled():
+        signal.raise_signal(signalled())
+    met.result()
 
 
 def _found(name: str, value: Any) -> Any:
