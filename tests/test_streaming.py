@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import optax
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import funcnet as fn
@@ -45,6 +45,7 @@ def assert_same(result, expected):
         np.testing.assert_array_equal(result.history[name], expected.history[name])
 
 
+@settings(deadline=None)
 @given(
     n=st.integers(1, 3000), batch_size=st.integers(1, 64), at_once=st.integers(1, 4000), seed=st.integers(0, 2**32 - 1)
 )
