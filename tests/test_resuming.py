@@ -175,10 +175,7 @@ def test_checkpoints_are_neither_overwritten_nor_taken_for_others(train, standar
         (["--processes", "2"], "processes is for runs with distributed; got 2"),
         (["--mesh", "data=0"], "mesh must be such as data=4 or data=4,model=2; got 'data=0'"),
         (["--distributed", "--processes", "2", "--process", "2"], "process must be from 0 to 1; got 2"),
-        (
-            ["--distributed", "--coordinator", "here"],
-            "coordinator must be such as 10.0.0.1:4321, with a port",
-        ),
+        (["--distributed", "--coordinator", "here"], "coordinator must be such as 10.0.0.1:4321, with a port"),
     ],
 )
 def test_options_that_do_not_go_together(train, tmp_path, monkeypatch, capsys, options, message):
@@ -196,6 +193,16 @@ def shared(count, options, folder):
     return [start([*where, *options, "--process", str(i)], folder) for i in range(count)]
 
 
+def assert_shared_as_alone(options, folder):
+    """2 and 4 processes have the losses of one."""
+    assert end(start(options, folder / "alone")) == (0, "")
+    for count in (2, 4):
+        for run in shared(count, options, folder / str(count)):
+            status, told = end(run)
+            assert status == 0, told
+        np.testing.assert_allclose(losses(folder / str(count)), losses(folder / "alone"), rtol=2e-6)
+
+
 def losses(folder):
     rows = np.genfromtxt(folder / "metrics.csv", delimiter=",", names=True)
     return np.stack([rows["train_loss"], rows["validation_loss"]])
@@ -203,13 +210,7 @@ def losses(folder):
 
 @pytest.mark.slow
 def test_several_processes_have_the_losses_of_one(tmp_path):
-    options = [*DATA, "--epochs", "4"]
-    assert end(start(options, tmp_path / "alone")) == (0, "")
-    for count in (2, 4):
-        for run in shared(count, options, tmp_path / str(count)):
-            status, told = end(run)
-            assert status == 0, told
-        np.testing.assert_allclose(losses(tmp_path / str(count)), losses(tmp_path / "alone"), rtol=2e-6)
+    assert_shared_as_alone([*DATA, "--epochs", "4"], tmp_path)
 
 
 def test_processes_that_do_not_come_are_waited_for_aloud_and_not_for_ever(monkeypatch):

@@ -6,7 +6,7 @@ import signal
 import numpy as np
 import pytest
 from cases import load_script
-from test_resuming import assert_same_run, checkpoints, end, go_on, losses, shared, start, wait_for_checkpoint
+from test_resuming import assert_same_run, assert_shared_as_alone, checkpoints, end, go_on, start, wait_for_checkpoint
 
 from funcnet.runs import Config, set_up
 from funcnet.runs.config import DataOptions, TrainingOptions
@@ -126,13 +126,7 @@ def test_changed_data_is_not_gone_on_with(train, standard_promotion, tmp_path, c
 
 @pytest.mark.slow
 def test_several_processes_stream_as_one(tmp_path):
-    options = ["--data", str(write(tmp_path / "data")), *FAST]
-    assert end(start(options, tmp_path / "alone")) == (0, "")
-    for count in (2, 4):
-        for run in shared(count, options, tmp_path / str(count)):
-            status, told = end(run)
-            assert status == 0, told
-        np.testing.assert_allclose(losses(tmp_path / str(count)), losses(tmp_path / "alone"), rtol=2e-6)
+    assert_shared_as_alone(["--data", str(write(tmp_path / "data")), *FAST], tmp_path)
 
 
 @pytest.mark.slow

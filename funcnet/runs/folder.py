@@ -60,7 +60,7 @@ def new_folder(path: Path, overwrite: bool = False) -> Iterator[Path]:
 def _clear_unfinished(path: Path) -> None:
     """Remove what runs that were killed had begun to write under a name: what no process holds."""
     for left in path.parent.glob(f".{glob.escape(path.name)}.unfinished-*"):
-        with contextlib.suppress(FileNotFoundError), _marked(left) as free:
+        with contextlib.suppress(OSError), _marked(left) as free:
             if free:
                 shutil.rmtree(left, ignore_errors=True)
 

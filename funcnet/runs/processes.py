@@ -33,7 +33,7 @@ ENVIRONMENT: dict[str, tuple[str, ...]] = {
 }
 
 
-class EndedError(RuntimeError):
+class EndedError(Exception):
     """Another process of the run has ended, or did not come."""
 
 
@@ -64,8 +64,6 @@ def join(options: ProcessOptions, tell: Callable[[str], None]) -> None:
     try:
         _wait(_initializing(found), found, tell)
     except (ValueError, RuntimeError) as error:
-        if isinstance(error, EndedError):
-            raise
         reason = (str(error).splitlines() or [""])[0].rstrip(".")
         missing = ", ".join(name for name, value in found.items() if value is None)
         reason = f"{missing} not given, and neither SLURM nor Open MPI tells" if missing else reason
